@@ -1,0 +1,161 @@
+"""The one contract between methods and the engine: a method is a sequence of passes, as data.
+
+A pass looks at every tile once: ``map`` is a pure function of the tile's window. What has to cross
+tiles travels as a small *record*; the records of all tiles are *solved* once, in one place, and each
+tile of the next pass gets its part of the *solution*. The whole-image result is by definition the
+same passes on a grid of one tile, so "tiled equals whole" is one generic test.
+
+Rules that make it exact and safe: a pass reads what former passes wrote and writes something else
+(every task may run twice, in any order, anywhere); sums are integers; orders are total; anything
+global comes from a pass, never from a tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+
+from segpipe.tiles import Grid, Tile
+
+Record = dict[str, np.ndarray]
+"""A tile's small contribution to what crosses tiles: named arrays, borders rather than areas."""
+
+Exactness = Literal["exact", "certified", "measured"]
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What a method may know of the image before any pixel is read."""
+
+    shape: tuple[int, int]
+    """(height, width) in pixels."""
+    channels: int
+    dtype: str
+    """NumPy name of the pixel type, for example ``uint8``."""
+    rgb: bool = False
+    """The three channels are sRGB red, green, blue."""
+    masked: bool = False
+    """Some pixels do not count (nodata, alpha, mask); an array ``mask`` (uint8, 1 = counts) exists."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What ``map`` sees of a tile."""
+
+    tile: Tile
+    grid: Grid
+    arrays: Mapping[str, np.ndarray]
+    """Each of the pass's ``reads``, over ``tile.window``; ``image`` is (rows, columns, channels)."""
+
+    def core(self, name: str) -> np.ndarray:
+        """Return the part of array `name` that lies in the tile's core."""
+        return self.arrays[name][self.tile.inner]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What ``map`` returns: `arrays` over the tile's core, a `record`, rows for a table."""
+
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    record: Record = field(default_factory=dict)
+    table: Mapping[str, np.ndarray] | None = None
+    """Columns of equal length: what this tile alone can say of segments that end inside it."""
+
+
+class Solution(Protocol):
+    """Result of ``solve``: knows the part that one tile of the next pass needs."""
+
+    def for_tile(self, tile: Tile, record: Record) -> Any:
+        """Return the part for `tile`, given the record this tile sent."""
+
+
+Solve = Callable[[Sequence[Record], Grid, Any], Solution]
+"""(records in tile order or the one merged record, grid, former solution) -> solution."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One sweep over the tiles."""
+
+    name: str
+    map: Callable[[Window, Any], Output]
+    """Pure function of the window and the tile's part of the former pass's solution."""
+    reads: tuple[str, ...] = ("image",)
+    """Arrays read through the window: ``image``, ``mask`` or what a former pass wrote."""
+    writes: Mapping[str, str] = field(default_factory=dict)
+    """Array name -> dtype; only the core is written, once."""
+    halo: int = 0
+    """Pixels of context round the core, derived from the parameters."""
+    merge: Callable[[Sequence[Record]], Record] | None = None
+    """Associative, commutative sum of records (run as a tree); None: ``solve`` sees them all."""
+    solve: Solve | None = None
+    table: str | None = None
+    """Name of the table that the ``Output.table`` rows of this pass belong to."""
+    bytes_per_pixel: int = 16
+    """Working memory of ``map`` per pixel of the window, the arrays read and written included."""
+    cost_ns: float = 10.0
+    """Rough time of ``map`` per pixel of the window on one core, for plan and tile size."""
+
+
+class Method(Protocol):
+    """A frozen dataclass of parameters; its fields are the keys of the YAML."""
+
+    name: ClassVar[str]
+    exactness: ClassVar[Exactness]
+
+    def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
+        """Return what to do, as data."""
+
+
+def run_in_memory(
+    passes: Sequence[Pass],
+    arrays: Mapping[str, np.ndarray],
+    size: tuple[int, int] | None = None,
+    order: Sequence[int] | None = None,
+) -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]]]:
+    """Run passes on arrays in memory: the definition of what a sequence of passes means.
+
+    Parameters
+    ----------
+    passes
+        What to do, from ``method.passes(info)``.
+    arrays
+        ``image`` (H, W, C) and, for a masked image, ``mask`` (H, W) uint8.
+    size
+        Tile size (rows, columns); one tile when omitted.
+    order
+        Order in which the tiles are visited; it never changes the result.
+
+    Returns
+    -------
+    arrays, tables
+        All arrays, those that the passes wrote included, and the table rows of the last pass.
+    """
+    known = dict(arrays)
+    shape = known["image"].shape[:2]
+    grid = Grid(shape, size or shape)
+    solution: Solution | None = None
+    before: list[Record] = [{} for _ in range(len(grid))]
+    tables: list[dict[str, np.ndarray]] = []
+    for step in passes:
+        written = {name: np.zeros(shape, dtype) for name, dtype in step.writes.items()}
+        records: list[Record] = [{} for _ in range(len(grid))]
+        tables = []
+        for number in range(len(grid)) if order is None else order:
+            tile = grid.tile(number, step.halo)
+            window = Window(tile, grid, {n: known[n][tile.window.slices] for n in step.reads})
+            part = solution.for_tile(tile, before[number]) if solution else None
+            output = step.map(window, part)
+            for name, core in output.arrays.items():
+                written[name][tile.core.slices] = core
+            records[number] = output.record
+            if output.table is not None:
+                tables.append(dict(output.table))
+        known |= written
+        sent = [step.merge(records)] if step.merge else records
+        solution = step.solve(sent, grid, solution) if step.solve else None
+        before = records
+    return known, tables
