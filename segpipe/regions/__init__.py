@@ -1,0 +1,1 @@
+"""What methods share: components, canonical numbering, merging, sums per region."""
