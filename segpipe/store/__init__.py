@@ -1,0 +1,1 @@
+"""The run folder: OME-Zarr arrays, records, tables. The only place for Zarr."""

@@ -1,0 +1,157 @@
+"""Zarr v3 arrays: creation, windows in, cores out.
+
+Pixels lie on the last two axes; an image has its channels first, as OME-Zarr wants it. A tile's core
+is a whole number of shards, so two tasks never write one object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xxhash
+import zarr
+from zarr.codecs import BloscCodec
+from zarr.storage import LocalStore, ObjectStore
+
+from segpipe.errors import RunError
+from segpipe.store.folder import Folder, write_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from segpipe.tiles import Box
+
+CHUNK = 512
+"""Largest chunk edge inside a shard (px): big enough for the codec, small enough to look at."""
+SMALL = 256
+"""Below this edge a chunk costs more in bookkeeping than it holds; the shard is one chunk then."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A box of an array: what one task writes, and what is read to verify it."""
+
+    folder: Folder
+    path: str
+    box: Box
+
+    def read(self) -> np.ndarray:
+        """Read the box; an image comes as a (rows, columns, channels) view."""
+        pixels = open_array(self.folder, self.path)[(..., *self.box.slices)]
+        return pixels if pixels.ndim == 2 else np.moveaxis(pixels, 0, -1)
+
+    def write(self, pixels: np.ndarray) -> str:
+        """Write the box, which must be whole shards or end at the image border; return `checksum`."""
+        array = open_array(self.folder, self.path)
+        planes = pixels if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+        planes = np.ascontiguousarray(planes, array.dtype)
+        try:
+            array[(..., *self.box.slices)] = planes
+        except (OSError, RuntimeError) as error:  # the Rust codec pipeline raises RuntimeError
+            raise write_error(error, f"{self.folder}/{self.path}") from error
+        return xxhash.xxh3_64_hexdigest(planes.data)
+
+
+def checksum(pixels: np.ndarray) -> str:
+    """64-bit checksum of an array's values in (channel-first) raster order."""
+    planes = pixels if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    return xxhash.xxh3_64_hexdigest(np.ascontiguousarray(planes).data)
+
+
+def create_array(
+    folder: Folder,
+    path: str,
+    shape: Sequence[int],
+    dtype: str,
+    tile: tuple[int, int],
+    attributes: dict[str, Any] | None = None,
+) -> None:
+    """Create an array of (H, W) or (C, H, W) whose shards are `tile`; keep one that fits already."""
+    if is_array(folder, path, shape, dtype, tile):
+        return
+    shard, chunk = storage_shape(tile)
+    lead = tuple(shape[:-2])
+    axes = ("c", "y", "x")[-len(shape) :]
+    byte_shuffle = np.dtype(dtype).itemsize > 1
+    zarr.create_array(
+        _store(folder),
+        name=path,
+        shape=tuple(shape),
+        dtype=dtype,
+        chunks=lead + chunk,
+        shards=None if shard == chunk else lead + shard,
+        compressors=BloscCodec(
+            cname="lz4", clevel=5, shuffle="shuffle" if byte_shuffle else "noshuffle"
+        ),
+        dimension_names=axes,
+        fill_value=0,
+        attributes=attributes or {},
+        overwrite=True,
+    )
+    open_array.cache_clear()
+
+
+def is_array(
+    folder: Folder, path: str, shape: Sequence[int], dtype: str, tile: tuple[int, int]
+) -> bool:
+    """Whether the array exists with this shape, dtype and storage."""
+    try:
+        array = zarr.open_array(_store(folder), path=path, mode="r")
+    except (FileNotFoundError, KeyError):
+        return False
+    shard = (array.shards or array.chunks)[-2:]
+    return array.shape == tuple(shape) and array.dtype == dtype and shard == storage_shape(tile)[0]
+
+
+def storage_shape(tile: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return (shard, chunk) for cores of `tile`: the shard is the core, chunks divide it.
+
+    >>> storage_shape((4096, 4096))
+    ((4096, 4096), (512, 512))
+    >>> storage_shape((500, 700))
+    ((500, 700), (500, 350))
+    >>> storage_shape((2999, 4096))
+    ((2999, 4096), (2999, 512))
+    """
+    return tile, (_divisor(tile[0]), _divisor(tile[1]))
+
+
+def _divisor(n: int) -> int:
+    """Return the largest divisor of n up to CHUNK, or n itself when that would be tiny."""
+    best = next(d for d in range(min(n, CHUNK), 0, -1) if n % d == 0)
+    return best if best >= min(n, SMALL) else n
+
+
+@cache
+def open_array(folder: Folder, path: str) -> Any:
+    """Open an existing array with the fastest codec pipeline that its store allows."""
+    pipeline = (
+        "zarrs.ZarrsCodecPipeline"
+        if folder.local is not None and _has_zarrs()
+        else "zarr.core.codec_pipeline.BatchedCodecPipeline"
+    )
+    # a task is one thread: parallel work comes from the workers
+    settings = {"codec_pipeline.path": pipeline, "threading.max_workers": 1, "async.concurrency": 4}
+    with zarr.config.set(settings):
+        try:
+            return zarr.open_array(_store(folder), path=path, mode="r+")
+        except (FileNotFoundError, KeyError) as error:
+            raise RunError(f"there is no array {path} in {folder}") from error
+
+
+@cache
+def _has_zarrs() -> bool:
+    try:
+        import zarrs  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _store(folder: Folder) -> LocalStore | ObjectStore:
+    if folder.local is not None:
+        return LocalStore(folder.local)
+    return ObjectStore(folder.objects())

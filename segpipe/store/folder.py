@@ -1,0 +1,155 @@
+"""A run folder on a local disk or in an object store: small objects by name.
+
+Every ``put`` is atomic: a reader sees the old object or the new one, never a part of it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segpipe.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+DISK_FULL = "No space left on device"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder given as a local path or a URL such as ``s3://bucket/run``."""
+
+    where: str
+
+    @property
+    def local(self) -> Path | None:
+        """The path when the folder lies on a local disk, else None."""
+        if "://" not in self.where:
+            return Path(self.where).absolute()
+        if self.where.startswith("file://"):
+            return Path(self.where.removeprefix("file://"))
+        return None
+
+    def __truediv__(self, name: str) -> Folder:
+        return Folder(f"{self.where.rstrip('/')}/{name}")
+
+    def __str__(self) -> str:
+        return self.where
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything here."""
+        return bool(self.names()) if self.local is None else self.local.is_dir()
+
+    def objects(self) -> ObjectStore:
+        """Open the folder as an object store (connection settings come from the environment)."""
+        from obstore.store import LocalStore, from_url
+
+        if self.local is not None:
+            return LocalStore(self.local, mkdir=True)
+        return from_url(self.where, **_s3_options(self.where))
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write object `name`, whole or not at all."""
+        try:
+            self.objects().put(name, data)
+        except Exception as error:
+            raise write_error(error, f"{self.where}/{name}") from error
+
+    def get(self, name: str) -> bytes | None:
+        """Return object `name`, or None when there is none."""
+        if self.local is not None and not self.local.is_dir():
+            return None  # opening it would create it
+        try:
+            return bytes(self.objects().get(name).bytes())
+        except FileNotFoundError:
+            return None
+
+    def has(self, name: str) -> bool:
+        """Whether there is an object `name`."""
+        try:
+            self.objects().head(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Names of all objects under `prefix`, sorted."""
+        pages = self.objects().list(prefix=prefix or None)
+        return sorted(entry["path"] for page in pages for entry in page)
+
+    def delete(self, prefix: str) -> None:
+        """Delete everything under `prefix`."""
+        if self.local is not None:
+            shutil.rmtree(self.local / prefix, ignore_errors=True)
+            return
+        store = self.objects()
+        for name in self.names(prefix):
+            store.delete(name)
+
+    def put_json(self, name: str, value: Any) -> None:
+        """Write `value` as JSON."""
+        self.put(name, (json.dumps(value, indent=2, default=str) + "\n").encode())
+
+    def get_json(self, name: str) -> Any:
+        """Return the JSON object `name`, or None when there is none."""
+        data = self.get(name)
+        return None if data is None else json.loads(data)
+
+    def put_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write named arrays as one compressed .npz."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        self.put(name, buffer.getvalue())
+
+    def get_arrays(self, name: str) -> dict[str, np.ndarray] | None:
+        """Return the named arrays of `name`; None when there is none or it is damaged."""
+        data = self.get(name)
+        if data is None:
+            return None
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+                return {key: stored[key] for key in stored.files}
+        except (ValueError, OSError, EOFError):
+            return None
+
+    def check_writable(self) -> None:
+        """Raise InputError when nothing can be written here."""
+        try:
+            self.put(".segpipe-probe", b"")
+            self.objects().delete(".segpipe-probe")
+        except Exception as error:
+            raise InputError(
+                f"cannot write to the output folder {self.where}: {_first_line(error)}; "
+                f"choose another `output` or mend its permissions"
+            ) from error
+
+
+def write_error(error: BaseException, where: str) -> RunError:
+    """Say what kept us from writing, and that nothing finished is lost."""
+    text = _first_line(error)
+    if DISK_FULL in str(error) or getattr(error, "errno", None) == 28:
+        text = "the disk is full; free some space"
+    return RunError(f"cannot write {where}: {text}; finished tiles are kept, then `segpipe resume`")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _s3_options(url: str) -> dict[str, Any]:
+    """Allow plain-http endpoints (a local object store) when AWS_ENDPOINT_URL names one."""
+    import os
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+    if url.startswith("s3://") and endpoint.startswith("http://"):
+        return {"client_options": {"allow_http": True}, "endpoint": endpoint}
+    return {}
