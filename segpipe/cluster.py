@@ -1,0 +1,220 @@
+"""From the configuration's `cluster` to an executor. The only place for Dask."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import dask
+import psutil
+from dask.utils import parse_bytes
+from distributed import Client, LocalCluster
+from distributed.security import Security
+
+from segpipe.config import Cluster
+from segpipe.errors import InputError, RunError
+from segpipe.plan import Limits
+
+if TYPE_CHECKING:
+    import distributed
+
+ONE_THREAD = {
+    # a task is one thread; parallel work comes from the number of workers
+    name: "1"
+    for name in (
+        "NUMBA_NUM_THREADS",
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "RAYON_NUM_THREADS",
+        "VIPS_CONCURRENCY",
+    )
+} | {"MALLOC_TRIM_THRESHOLD_": "65536"}
+SETTINGS = {
+    "distributed.scheduler.allowed-failures": 2,
+    "distributed.scheduler.worker-saturation": 1.1,
+    "distributed.scheduler.no-workers-timeout": "15 minutes",
+    "distributed.worker.memory.terminate": 0.95,
+    "distributed.worker.profile.enabled": False,
+    "distributed.nanny.pre-spawn-environ": ONE_THREAD,
+    "distributed.comm.timeouts.connect": "20s",
+    "distributed.comm.retry.count": 3,
+}
+LEAVE = 0.9
+"""Share of the machine's memory that `auto` divides among the workers."""
+
+
+@dataclass
+class DaskExecutor:
+    """Tasks on a Dask cluster as `concurrent.futures` futures."""
+
+    client: Client
+    retries: int
+    dashboard: str | None
+    _number: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def workers(self) -> int:
+        """Threads of all workers at this moment."""
+        return max(1, sum(self.client.nthreads().values()))
+
+    def submit(self, function: Callable[..., Any], *args: Any, name: str) -> Future[Any]:
+        """Submit a task; its key's prefix is `name`, which is what the dashboard groups by."""
+        number = self._number[name] = self._number.get(name, 0) + 1
+        mine: Future[Any] = Future()
+        theirs = self.client.submit(
+            function, *args, key=f"{name}-{number}", pure=False, retries=self.retries
+        )
+        theirs.add_done_callback(lambda done: _pass_on(done, mine))
+        mine.add_done_callback(lambda done: theirs.cancel() if done.cancelled() else None)
+        return mine
+
+
+def _pass_on(theirs: distributed.Future, mine: Future[Any]) -> None:
+    """Give a Dask future's outcome to ours, and let the scheduler forget it."""
+    if mine.cancelled():
+        return
+    try:
+        if theirs.status == "cancelled":
+            # Dask says "cancelled" when the scheduler is gone; it must never look like success
+            mine.set_exception(RunError("the connection to the cluster's scheduler was lost"))
+            return
+        error = theirs.exception()
+        if error is not None:
+            mine.set_exception(error)
+        else:
+            mine.set_result(theirs.result())
+    except BaseException as error:
+        mine.set_exception(error)
+    finally:
+        theirs.release()
+
+
+@dataclass
+class SerialExecutor:
+    """Tasks in this process, one after the other, when they are submitted."""
+
+    workers: int = 1
+    dashboard: str | None = None
+
+    def submit(self, function: Callable[..., Any], *args: Any, name: str) -> Future[Any]:
+        """Do the task now."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def limits(cluster: Cluster) -> Limits:
+    """Return how many workers there will be and how much memory each may use.
+
+    Raises
+    ------
+    InputError
+        The cluster's address cannot be reached, or it has no workers.
+    """
+    if cluster.address is None:
+        workers = _local_workers(cluster)
+        return Limits(workers, _memory(cluster, workers))
+    with _connected(cluster) as client:
+        info = client.scheduler_info(n_workers=-1)["workers"]
+        if not info:
+            raise InputError(f"the cluster at {cluster.address} has no workers; start some first")
+        shares = [w["memory_limit"] // max(1, w["nthreads"]) for w in info.values()]
+        return Limits(sum(w["nthreads"] for w in info.values()), min(shares))
+
+
+@contextmanager
+def open_executor(cluster: Cluster) -> Iterator[DaskExecutor | SerialExecutor]:
+    """Start or join the cluster that the configuration names."""
+    if cluster.workers == "none" and cluster.address is None:
+        yield SerialExecutor()
+        return
+    with dask.config.set(SETTINGS):
+        if cluster.address is not None:
+            with _connected(cluster) as client:
+                yield DaskExecutor(client, cluster.retries, client.dashboard_link)
+            return
+        with _local(cluster) as local, Client(local, set_as_default=False) as client:
+            yield DaskExecutor(client, cluster.retries, local.dashboard_link)
+
+
+def _local(cluster: Cluster) -> LocalCluster:
+    workers = _local_workers(cluster)
+    memory = _memory(cluster, workers)
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        memory_limit=memory or None,
+        host="127.0.0.1",
+        dashboard_address=_free(cluster.dashboard),
+        local_directory=os.path.join(tempfile.gettempdir(), "segpipe-dask"),
+    )
+
+
+@contextmanager
+def _connected(cluster: Cluster) -> Iterator[Client]:
+    security = None
+    if cluster.tls is not None:
+        tls = cluster.tls
+        security = Security(
+            tls_ca_file=tls.ca,
+            tls_client_cert=tls.cert,
+            tls_client_key=tls.key,
+            require_encryption=True,
+        )
+    try:
+        client = Client(cluster.address, security=security, timeout=10, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"cannot reach a Dask scheduler at {cluster.address}: {error}; start one with "
+            f"`dask scheduler`, or leave out `cluster.address` to work on this machine"
+        ) from error
+    with client:
+        yield client
+
+
+def _local_workers(cluster: Cluster) -> int:
+    if cluster.workers == "none":
+        return 1
+    if cluster.workers != "auto":
+        return int(cluster.workers)
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+def _memory(cluster: Cluster, workers: int) -> int:
+    if cluster.memory == "auto":
+        return int(psutil.virtual_memory().total * LEAVE) // workers
+    try:
+        return int(parse_bytes(cluster.memory))
+    except ValueError as error:
+        raise InputError(
+            f"cluster.memory {cluster.memory!r} is no size; give for example 4GB"
+        ) from error
+
+
+def _free(address: str) -> str:
+    """Return the dashboard's address, with any free port if the wanted one is in use."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        raise InputError(f"cluster.dashboard {address!r} is no host:port")
+    with socket.socket() as probe:
+        try:
+            probe.bind((host or "127.0.0.1", int(port)))
+        except OSError:
+            return f"{host or '127.0.0.1'}:0"
+    return f"{host or '127.0.0.1'}:{port}"

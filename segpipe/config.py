@@ -1,0 +1,215 @@
+"""The YAML of a run: every key, its meaning and its default; the only place that reads YAML."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from segpipe.errors import InputError
+
+
+class _Keys(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Tiles(_Keys):
+    """How the image is cut; the labels do not depend on it."""
+
+    size: Literal["auto", "whole"] | Annotated[int, Field(ge=64)] | tuple[int, int] = "auto"
+    """Core of a tile in pixels: one edge, [rows, columns], `whole`, or `auto` (the cheapest within
+    the memory limit)."""
+
+
+class Tls(_Keys):
+    """Certificates for an encrypted cluster."""
+
+    ca: str
+    """Path of the certificate authority's file (PEM)."""
+    cert: str
+    """Path of this client's certificate (PEM)."""
+    key: str
+    """Path of this client's private key (PEM)."""
+
+
+class Cluster(_Keys):
+    """Where the work is done; never changes the result."""
+
+    address: str | None = None
+    """Scheduler of a running Dask cluster, for example `tcp://10.0.0.5:8786` or `tls://…`. Without
+    it, worker processes are started on this machine."""
+    workers: int | Literal["auto", "none"] = "auto"
+    """Worker processes to start here; `auto` = one per core; `none` = work in this process."""
+    memory: str = "auto"
+    """Memory limit of one worker, for example `4GB`; `auto` = an equal share of this machine's."""
+    dashboard: str = "127.0.0.1:8787"
+    """Address of the Dask dashboard of local workers (another port is taken if this one is in use);
+    it listens on this machine alone unless you say otherwise here."""
+    retries: int = Field(2, ge=0)
+    """How often a failing task is tried again."""
+    tls: Tls | None = None
+    """Certificates, for `tls://` addresses."""
+
+
+class Stage(_Keys):
+    """One method and the names of its input and output."""
+
+    method: str
+    """Name of a method; `segpipe methods` lists them."""
+    name: str | None = None
+    """Name of the label image that it writes; the method's name when omitted."""
+    reads: str = "image"
+    """What it segments: `image`."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """The method's parameters; `segpipe methods NAME` explains them."""
+
+    @property
+    def output(self) -> str:
+        """Name of the label image."""
+        return self.name or self.method
+
+
+class Config(_Keys):
+    """One run: what to segment, how, where to."""
+
+    input: str
+    """Image file or URL: TIFF, OME-TIFF, GeoTIFF, SVS, PNG, JPEG, OME-Zarr. A relative path starts
+    at the folder of this YAML."""
+    output: str
+    """Folder of the run (new, or that of the same run to resume). A relative path starts at the
+    current directory."""
+    method: str | None = None
+    """Name of the method, short for a single stage."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of `method`."""
+    stages: tuple[Stage, ...] = ()
+    """Several methods one after the other, instead of `method` and `parameters`."""
+    mask: str | None = None
+    """Work only here: an image of the same size (non-zero = work) or a polygon file (GeoJSON)."""
+    tiles: Tiles = Tiles()
+    cluster: Cluster = Cluster()
+    max_pixels: int = Field(4_000_000_000_000, gt=0)
+    """Refuse images that claim more pixels than this (a guard against forged files)."""
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> Config:
+        if bool(self.method) == bool(self.stages):
+            raise ValueError("give either `method` (with `parameters`) or `stages`, and not both")
+        if self.stages and self.parameters:
+            raise ValueError("with `stages`, give each stage its own `parameters`")
+        names = [stage.output for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two stages write the same label image: {sorted(names)}; name them")
+        return self
+
+    @property
+    def work(self) -> tuple[Stage, ...]:
+        """The stages, however they were given."""
+        if self.method:
+            return (Stage(method=self.method, parameters=self.parameters),)
+        return self.stages
+
+
+def load(
+    path: str | Path, changes: Sequence[str] = (), overrides: dict[str, Any] | None = None
+) -> Config:
+    """Read a configuration file.
+
+    Parameters
+    ----------
+    path
+        The YAML.
+    changes
+        ``key.key=value`` strings that win over the file; the value is YAML.
+    overrides
+        Values by dotted key that win over everything (command-line options).
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or a key or value is not allowed.
+    """
+    values = _read(path)
+    for key in ("input", "mask"):
+        if isinstance(values.get(key), str):
+            values[key] = _relative(values[key], Path(path).parent)
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise InputError(f"--set {change}: give key=value, for example --set tiles.size=512")
+        _put(values, key.strip(), _yaml(value, f"--set {change}"))
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            _put(values, key, value)
+    return parse(values, str(path))
+
+
+def parse(values: dict[str, Any], where: str = "the configuration") -> Config:
+    """Validate configuration values."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(item) for item in error.errors()]
+        raise InputError("\n".join([f"{where} cannot be used:", *lines])) from error
+
+
+def load_cluster(path: str | Path) -> dict[str, Any]:
+    """Read a cluster file: the keys of `cluster`, alone or under that name."""
+    values = _read(path)
+    return dict(values.get("cluster", values))
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read the configuration {path}: {error.strerror}") from error
+    values = _yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold `key: value` lines, got {type(values).__name__}")
+    return values
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where} is not valid YAML: {error}") from error
+
+
+def _relative(path: str, folder: Path) -> str:
+    return path if "://" in path or Path(path).is_absolute() else str((folder / path).resolve())
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise InputError(f"cannot set {key}: {parent} has no keys of its own")
+    values[last] = value
+
+
+def _explain(item: Any) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"  {place}: unknown key{_nearest(item['loc'])}"
+    if item["type"] == "missing":
+        return f"  {place}: this key is needed"
+    given = f" (got {item['input']!r})" if place else ""
+    return f"  {place or 'configuration'}: {item['msg'].removeprefix('Value error, ')}{given}"
+
+
+def _nearest(place: tuple[Any, ...]) -> str:
+    models: dict[str, type[_Keys]] = {
+        "tiles": Tiles, "cluster": Cluster, "tls": Tls, "stages": Stage
+    }  # fmt: skip
+    names = [part for part in place[:-1] if isinstance(part, str)]
+    model = models.get(names[-1], Config) if names else Config
+    allowed = list(model.model_fields)
+    close = difflib.get_close_matches(str(place[-1]), allowed, n=1)
+    return f"; did you mean `{close[0]}`?" if close else f"; allowed are {', '.join(allowed)}"

@@ -1,0 +1,42 @@
+"""The segmentation methods: one file each, plain functions on arrays, parameters as a dataclass.
+
+A module here that defines a class with a ``name`` and ``passes`` is a method; nothing else needs to
+be told about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from typing import Any
+
+from segpipe.errors import InputError
+
+
+def find(name: str) -> type[Any]:
+    """Return the parameter dataclass of method `name`.
+
+    >>> find("slic").exactness
+    'exact'
+    """
+    known = everything()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean `{close[0]}`?" if close else f"methods are {', '.join(known)}"
+        raise InputError(f"there is no method `{name}`; {hint}")
+    return known[name]
+
+
+def everything() -> dict[str, type[Any]]:
+    """All methods by name."""
+    found: dict[str, type[Any]] = {}
+    for module in pkgutil.iter_modules(__path__):
+        if module.name.endswith("_kernels"):
+            continue
+        loaded = importlib.import_module(f"{__name__}.{module.name}")
+        for thing in vars(loaded).values():
+            if isinstance(thing, type) and thing.__module__ == loaded.__name__:
+                if isinstance(getattr(thing, "name", None), str) and hasattr(thing, "passes"):
+                    found[thing.name] = thing
+    return dict(sorted(found.items()))

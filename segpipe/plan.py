@@ -1,0 +1,244 @@
+"""What a run will do, decided before any pixel is read: tiles, passes, bytes, memory, time.
+
+A plan is data. It refuses up front, with the number given, the limit and the remedy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from segpipe import __version__, methods
+from segpipe.config import Config, Stage
+from segpipe.errors import InputError
+from segpipe.passes import ImageInfo, Method, Output, Pass, Window
+from segpipe.readers import SourceInfo
+from segpipe.tiles import Grid
+
+EDGES = (256, 512, 1024, 1536, 2048, 3072, 4096, 5120, 6144, 8192)
+"""Tile edges that `auto` chooses from (px)."""
+USABLE = 0.6
+"""Share of a worker's memory that a task may use: beyond it Dask begins to spill."""
+BASE_BYTES = 300 << 20
+"""Memory of a worker before it sees a pixel: Python, Numba, Zarr, Dask."""
+TASK_SECONDS = 0.02
+"""Cost of one task besides its pixels: scheduling, opening arrays, the record."""
+AIM_BYTES = 1 << 30
+"""`auto` stays below this per worker even where more is allowed: larger tiles gain little."""
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage: the method with its parameters, and its passes."""
+
+    name: str
+    method: Method
+    passes: tuple[Pass, ...]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the cluster offers."""
+
+    workers: int
+    memory: int
+    """Bytes per worker."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run needs to know."""
+
+    config: Config
+    source: SourceInfo
+    image: ImageInfo
+    grid: Grid
+    stages: tuple[StagePlan, ...]
+    limits: Limits
+
+    @property
+    def ingest(self) -> Pass:
+        """The pass that copies the source into the run folder."""
+        return ingest_pass(self.image)
+
+    @property
+    def identity(self) -> str:
+        """Digest of what decides the labels: input, methods, parameters, version."""
+        stages = [
+            [s.name, s.method.name, dataclasses.asdict(s.method)]  # type: ignore[call-overload]
+            for s in self.stages
+        ]
+        parts = [__version__, self.source.fingerprint, self.config.mask, stages]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+    def sweeps(self) -> Iterator[tuple[str, Pass]]:
+        """(stage name, pass) in the order of the run."""
+        yield "image", self.ingest
+        for stage in self.stages:
+            for step in stage.passes:
+                yield stage.name, step
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per pass: tiles, halo, pixels and bytes moved, memory, seconds."""
+        return [_row(self, stage, step) for stage, step in self.sweeps()]
+
+    @property
+    def seconds(self) -> float:
+        """Rough time of the whole run."""
+        return sum(row["seconds"] for row in self.rows())
+
+    @property
+    def peak_bytes(self) -> int:
+        """Projected peak memory of a worker."""
+        return max(row["peak_bytes"] for row in self.rows())
+
+
+def make_plan(config: Config, source: SourceInfo, limits: Limits) -> Plan:
+    """Decide everything about a run.
+
+    Raises
+    ------
+    InputError
+        A parameter is not allowed, or the tiles do not fit the memory of a worker.
+    """
+    image = ImageInfo(
+        shape=source.shape,
+        channels=source.channels,
+        dtype=source.dtype,
+        rgb=source.rgb,
+        masked=source.masked or config.mask is not None,
+    )
+    stages = tuple(_stage_plan(stage, image) for stage in config.work)
+    grid = Grid(image.shape, _tile_size(config, source, image, stages, limits))
+    plan = Plan(config, source, image, grid, stages, limits)
+    _check_memory(plan)
+    return plan
+
+
+def build_method(name: str, parameters: dict[str, Any]) -> Method:
+    """Return method `name` with `parameters` checked."""
+    kind = methods.find(name)
+    known = [field.name for field in dataclasses.fields(kind)]
+    for key in parameters:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean `{close[0]}`?" if close else f"it has {', '.join(known)}"
+            raise InputError(f"method {name} has no parameter `{key}`; {hint}")
+    try:
+        return TypeAdapter(kind).validate_python(parameters)  # type: ignore[no-any-return]
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            place = ".".join(str(part) for part in item["loc"])
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{place}: {message} (got {item['input']!r})" if place else message)
+        raise InputError(f"parameters of {name}: {'; '.join(lines)}") from error
+
+
+def ingest_pass(image: ImageInfo) -> Pass:
+    """Return the pass that copies the source, so that every later read is aligned and fast."""
+    size = np.dtype(image.dtype).itemsize * image.channels
+    writes = {"image": image.dtype} | ({"mask": "uint8"} if image.masked else {})
+    return Pass("ingest", _copy, tuple(writes), writes, bytes_per_pixel=3 * size + 2, cost_ns=15.0)
+
+
+def _copy(window: Window, _part: Any) -> Output:
+    return Output(dict(window.arrays))
+
+
+def _stage_plan(stage: Stage, image: ImageInfo) -> StagePlan:
+    if stage.reads != "image":
+        raise InputError(
+            f"stage {stage.output} reads `{stage.reads}`, but {stage.method} segments `image`"
+        )
+    method = build_method(stage.method, stage.parameters)
+    try:
+        return StagePlan(stage.output, method, method.passes(image))
+    except ValueError as error:
+        raise InputError(f"{stage.method} cannot segment this image: {error}") from error
+
+
+def _tile_size(
+    config: Config,
+    source: SourceInfo,
+    image: ImageInfo,
+    stages: tuple[StagePlan, ...],
+    limits: Limits,
+) -> tuple[int, int]:
+    size = config.tiles.size
+    if size == "whole":
+        return image.shape
+    if isinstance(size, tuple):
+        if min(size) < 64:
+            raise InputError(f"tiles.size {list(size)}: tiles need at least 64 x 64 pixels")
+        return _clip(size, image.shape)
+    if isinstance(size, int):
+        return _clip((size, size), image.shape)
+    plans = [
+        Plan(config, source, image, Grid(image.shape, edge), stages, limits)
+        for edge in dict.fromkeys(_clip((e, e), image.shape) for e in EDGES)
+    ]
+    aim = max(min(AIM_BYTES, USABLE * limits.memory), min(p.peak_bytes for p in plans))
+    fitting = [plan for plan in plans if plan.peak_bytes <= aim]
+    return min(fitting, key=lambda plan: plan.seconds).grid.size  # type: ignore[return-value]
+
+
+def _clip(size: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
+    return min(size[0], shape[0]), min(size[1], shape[1])
+
+
+def _check_memory(plan: Plan) -> None:
+    allowed = int(USABLE * plan.limits.memory)
+    worst = max(plan.rows(), key=lambda row: row["peak_bytes"])
+    if worst["peak_bytes"] > allowed:
+        raise InputError(
+            f"pass {worst['pass']} with tiles of {plan.grid.size[0]} x {plan.grid.size[1]} needs "
+            f"about {worst['peak_bytes'] / 1e9:.1f} GB per worker, but {allowed / 1e9:.1f} GB "
+            f"({USABLE:.0%} of the limit of {plan.limits.memory / 1e9:.1f} GB) may be used; "
+            f"choose smaller tiles (tiles.size), fewer workers or a larger cluster.memory"
+        )
+
+
+def _row(plan: Plan, stage: str, step: Pass) -> dict[str, Any]:
+    grid, image = plan.grid, plan.image
+    pixels = grid.window_pixels(step.halo)
+    window = math.prod(
+        min(n, size + 2 * step.halo) for n, size in zip(grid.shape, grid.size, strict=True)
+    )
+    peak = BASE_BYTES + window * step.bytes_per_pixel
+    if step.name == "ingest" and plan.source.access != "tiles":
+        # a striped or streamed source keeps the band of one row of tiles
+        peak += grid.size[0] * grid.shape[1] * _width("image", plan)
+    # the last round of tiles may leave workers idle
+    rounds = -(-len(grid) // plan.limits.workers) * plan.limits.workers / len(grid)
+    busy = pixels * step.cost_ns * 1e-9 + len(grid) * TASK_SECONDS
+    return {
+        "stage": stage,
+        "pass": step.name,
+        "tiles": len(grid),
+        "halo": step.halo,
+        "overhead": pixels / math.prod(grid.shape),
+        "read_bytes": pixels * sum(_width(name, plan) for name in step.reads),
+        "written_bytes": image.shape[0] * image.shape[1]
+        * sum(_width(name, plan, kind) for name, kind in step.writes.items()),
+        "peak_bytes": peak,
+        "seconds": busy * rounds / plan.limits.workers,
+    }
+
+
+def _width(name: str, plan: Plan, dtype: str | None = None) -> int:
+    """Bytes per pixel of an array."""
+    if name == "image":
+        return np.dtype(plan.image.dtype).itemsize * plan.image.channels
+    if name == "mask":
+        return 1
+    return np.dtype(dtype).itemsize if dtype else 4

@@ -1,0 +1,148 @@
+"""From a configuration to a finished run: what the command line and the Prefect flows share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from segpipe import cluster as clusters
+from segpipe.config import Config, load, load_cluster, parse
+from segpipe.engine import Executor, Run, Watch, open_run
+from segpipe.errors import InputError
+from segpipe.plan import Plan, make_plan
+from segpipe.readers import open_source
+from segpipe.store.digest import label_digest
+from segpipe.store.folder import Folder
+
+
+def load_config(
+    path: str | Path,
+    changes: Sequence[str] = (),
+    input: str | None = None,
+    output: str | None = None,
+    cluster: str | None = None,
+    workers: int | None = None,
+) -> Config:
+    """Read a configuration and apply what was given beside it."""
+    overrides = {"input": input, "output": output, **_cluster_overrides(cluster, workers)}
+    return load(path, changes, overrides)
+
+
+def stored_config(run: str, cluster: str | None = None, workers: int | None = None) -> Config:
+    """Return the resolved configuration of a run folder.
+
+    Raises
+    ------
+    InputError
+        There is no run in that folder.
+    """
+    values = dict(_state(run)["config"])
+    values["output"] = run
+    for key, value in _cluster_overrides(cluster, workers).items():
+        group, name = key.split(".")
+        values[group] = {**values.get(group, {}), name: value}
+    return parse(values, f"{run}/run.json")
+
+
+def prepare(config: Config) -> Plan:
+    """Open the source and decide everything; nothing is written."""
+    source = open_source(config.input, max_pixels=config.max_pixels)
+    try:
+        info = source.info
+    finally:
+        source.close()
+    if config.mask is not None:
+        from segpipe.readers import open_mask
+
+        open_mask(config.mask, info)  # an unusable mask is an error now, not in the night
+    return make_plan(config, info, clusters.limits(config.cluster))
+
+
+@contextmanager
+def opened(config: Config, *, resume: bool) -> Iterator[tuple[Run, Executor]]:
+    """Plan, claim the run folder, start or join the cluster."""
+    plan = prepare(config)
+    run = open_run(plan, resume=resume)
+    with clusters.open_executor(config.cluster) as executor:
+        yield run, executor
+
+
+def execute(
+    config: Config,
+    watch: Watch,
+    *,
+    resume: bool,
+    started: Callable[[str], None] = lambda _text: None,
+) -> dict[str, str]:
+    """Do a whole run; return what to tell the user in the end."""
+    with opened(config, resume=resume) as (run, executor):
+        if executor.dashboard:
+            started(f"dashboard  {executor.dashboard}")
+        with watch:  # type: ignore[attr-defined]
+            for step in run.steps():
+                step.run(executor, watch)
+    return summary(run, executor.dashboard)
+
+
+def summary(run: Run, dashboard: str | None) -> dict[str, str]:
+    """Where everything is."""
+    folder, state = run.folder, run.state
+    seconds, pixels = state["wall_seconds"], run.plan.image.shape[0] * run.plan.image.shape[1]
+    lines: dict[str, str] = {}
+    for name, found in state["labels"].items():
+        prefix = "" if len(state["labels"]) == 1 else f"{name} "
+        lines[f"{prefix}segments"] = str(found["segments"])
+        lines[f"{prefix}labels"] = f"{folder}/image.ome.zarr/labels/{name}"
+        lines[f"{prefix}digest"] = found["digest"]
+    lines["table"] = f"{folder}/segments.parquet"
+    lines["report"] = f"{folder}/report.html"
+    lines["time"] = f"{seconds:.1f} s, {pixels / seconds / 1e6:.1f} Mpx/s"
+    if dashboard:
+        lines["dashboard"] = f"{dashboard} (while a run is on)"
+    lines["look"] = f"segpipe view {folder}"
+    return lines
+
+
+def digest_of(run: str, stage: str | None = None) -> str:
+    """Compute the digest of a finished run's labels from the pixels."""
+    state = _state(run)
+    names = list(state["labels"])
+    if state["state"] != "complete":
+        raise InputError(f"the run in {run} is not complete; go on with `segpipe resume {run}`")
+    if stage is None and len(names) > 1:
+        raise InputError(f"the run has several label images: choose with --stage {'|'.join(names)}")
+    if stage is not None and stage not in names:
+        raise InputError(f"the run has no label image `{stage}`; it has {', '.join(names)}")
+    return label_digest(Folder(run) / "image.ome.zarr", f"labels/{stage or names[0]}/0")
+
+
+def verify_run(run: str) -> list[str]:
+    """Read everything again; return a line for each thing that is not as it was written."""
+    from segpipe.verify import verify
+
+    return verify(Folder(run), _state(run))
+
+
+def _state(run: str) -> dict[str, Any]:
+    state = Folder(run).get_json("run.json")
+    if state is None:
+        raise InputError(f"there is no run in {run} (no run.json)")
+    return dict(state)
+
+
+def _cluster_overrides(cluster: str | None, workers: int | None) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if cluster is not None:
+        if Path(cluster).suffix in (".yaml", ".yml"):
+            values = {f"cluster.{key}": value for key, value in load_cluster(cluster).items()}
+        elif "://" in cluster:
+            values["cluster.address"] = cluster
+        else:
+            raise InputError(
+                f"--cluster {cluster}: give a YAML file or an address such as tcp://host:8786"
+            )
+    if workers is not None:
+        values["cluster.workers"] = workers
+    return values
