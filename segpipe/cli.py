@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -195,15 +194,19 @@ def _show_plan(found: Any) -> None:
         f"workers  {found.limits.workers} with {found.limits.memory / 1e9:.1f} GB each"
     )
     table = Table(box=None, pad_edge=False)
-    formats: dict[str, Callable[[Any], str]] = {
-        "stage": str, "pass": str, "tiles": str, "halo": lambda v: f"{v} px",
-        "overhead": lambda v: f"{v:.2f} x", "read_bytes": _bytes, "written_bytes": _bytes,
-        "peak_bytes": _bytes, "seconds": lambda v: f"{v:.0f} s",
-    }  # fmt: skip
-    for name in formats:
-        table.add_column(name.replace("_", " "), justify="left" if name in "stage pass" else "right")
+    for name in ("pass", "tiles", "halo", "pixels read", "read", "written", "memory", "time"):
+        table.add_column(name, justify="left" if name == "pass" else "right")
     for row in found.rows():
-        table.add_row(*(show(row[name]) for name, show in formats.items()))
+        table.add_row(
+            f"{row.stage}-{row.name}",
+            str(row.tiles),
+            f"{row.halo} px",
+            f"{row.overhead:.2f} x",
+            _bytes(row.read_bytes),
+            _bytes(row.written_bytes),
+            _bytes(row.peak_bytes),
+            f"{row.seconds:.0f} s",
+        )
     out.print(table)
     out.print(f"about {found.seconds:.0f} s, at most {_bytes(found.peak_bytes)} per worker")
 

@@ -77,7 +77,7 @@ class DaskExecutor:
         return mine
 
 
-def _pass_on(theirs: distributed.Future, mine: Future[Any]) -> None:
+def _pass_on(theirs: distributed.Future[Any], mine: Future[Any]) -> None:
     """Give a Dask future's outcome to ours, and let the scheduler forget it."""
     if mine.cancelled():
         return

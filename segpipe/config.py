@@ -49,7 +49,7 @@ class Cluster(_Keys):
     dashboard: str = "127.0.0.1:8787"
     """Address of the Dask dashboard of local workers (another port is taken if this one is in use);
     it listens on this machine alone unless you say otherwise here."""
-    retries: int = Field(2, ge=0)
+    retries: int = Field(default=2, ge=0)
     """How often a failing task is tried again."""
     tls: Tls | None = None
     """Certificates, for `tls://` addresses."""
@@ -92,8 +92,9 @@ class Config(_Keys):
     """Work only here: an image of the same size (non-zero = work) or a polygon file (GeoJSON)."""
     tiles: Tiles = Tiles()
     cluster: Cluster = Cluster()
-    max_pixels: int = Field(4_000_000_000_000, gt=0)
-    """Refuse images that claim more pixels than this (a guard against forged files)."""
+    max_pixels: int | None = Field(default=None, gt=0)
+    """Refuse images that claim more pixels than this: a guard against forged files; without it each
+    format has a limit of its own."""
 
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> Config:

@@ -1,8 +1,9 @@
 """What a worker does: tasks of one kind, each idempotent, each leaving a record behind.
 
 A task reads, computes, writes its own regions, and last writes its record: the key of what it did,
-checksums of what it read and wrote, times, and what travels to the next pass. A task whose record has
-the right key and whose regions still have their checksums is not done again. That is all of resume.
+checksums of what it read and wrote, times, and what travels to the next pass. A task whose record
+has the right key and whose regions still have their checksums is not done again. That is all of
+resume.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class Work:
     record: Record = field(default_factory=dict)
     regions: list[tuple[Region, np.ndarray]] = field(default_factory=list)
     table: Mapping[str, np.ndarray] | None = None
-    objects: list[str] = field(default_factory=list)
-    """Names of the objects written besides regions."""
+    objects: dict[str, str] = field(default_factory=dict)
+    """Name -> checksum of the objects written besides regions."""
     inputs: dict[str, str] = field(default_factory=dict)
     """Checksums of the windows read."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -68,27 +69,32 @@ class Report:
 class Job(Protocol):
     """Tasks of one kind, numbered from 0."""
 
-    name: str
-    folder: Folder
-    key: str
+    @property
+    def name(self) -> str:
+        """Name of the job, unique in the run."""
+
+    @property
+    def folder(self) -> Folder:
+        """The run folder."""
+
+    @property
+    def key(self) -> str:
+        """Digest of all that decides the output besides the task's number."""
 
     def __len__(self) -> int: ...
 
     def outputs(self, number: int) -> list[Region]:
-        """Regions that task `number` writes."""
+        """Return the regions that task `number` writes."""
 
     def work(self, number: int, part: Any) -> Work:
         """Do task `number`; `part` is its share of the former pass's solution."""
 
 
-def run_tasks(job: Job, tasks: Sequence[tuple[int, Any]], *, trust: bool = False) -> list[Report]:
-    """Do a few tasks one after the other (what one Dask task does).
-
-    With `trust`, a finished task's outputs are taken as they are instead of being read again.
-    """
+def run_tasks(job: Job, tasks: Sequence[tuple[int, Any]]) -> list[Report]:
+    """Do a few tasks one after the other (what one Dask task does)."""
     reports = []
     for number, part in tasks:
-        done = finished(job, number, trust=trust)
+        done = finished(job, number)
         reports.append(done if done is not None else _run_task(job, number, part))
     return reports
 
@@ -98,7 +104,7 @@ def record_name(job: Job, number: int) -> str:
     return f"records/{job.name}/{number:08d}.npz"
 
 
-def finished(job: Job, number: int, *, trust: bool = False) -> Report | None:
+def finished(job: Job, number: int) -> Report | None:
     """Return the report of a task that is done and whose outputs are intact, else None."""
     stored = job.folder.get_arrays(record_name(job, number))
     if stored is None or META not in stored:
@@ -106,22 +112,23 @@ def finished(job: Job, number: int, *, trust: bool = False) -> Report | None:
     meta = json.loads(stored.pop(META).tobytes())
     if meta["key"] != job.key:
         return None
-    if not trust and damaged(job, number, meta):
+    if damaged(job.outputs(number), job.folder, meta):
         return None
     return Report(number, stored, meta, reused=True)
 
 
-def damaged(job: Job, number: int, meta: Mapping[str, Any]) -> list[str]:
-    """Read a finished task's outputs again and name those that differ from its record."""
+def damaged(regions: Sequence[Region], folder: Folder, meta: Mapping[str, Any]) -> list[str]:
+    """Read a finished task's outputs again; return the names of those that differ."""
     bad = []
-    for region in job.outputs(number):
+    for region in regions:
         try:
             found = checksum(region.read())
         except Exception as error:  # anything unreadable is damage, whatever the codec calls it
             found = str(error)
-        if found != meta["outputs"].get(region.path):
-            bad.append(region.path)
-    return bad + [name for name in meta["objects"] if not job.folder.has(name)]
+        if found != meta["outputs"][region.name]["checksum"]:
+            bad.append(region.name)
+    objects = meta["objects"].items()
+    return bad + [name for name, expected in objects if folder.checksum(name) != expected]
 
 
 def _run_task(job: Job, number: int, part: Any) -> Report:
@@ -131,15 +138,20 @@ def _run_task(job: Job, number: int, part: Any) -> Report:
         with work.timed("write"):
             outputs = {}
             for region, pixels in work.regions:
-                outputs[region.path] = region.write(pixels)
+                outputs[region.name] = {
+                    "checksum": region.write(pixels),
+                    "start": region.box.start,
+                    "stop": region.box.stop,
+                }
             if work.table is not None:
                 part_name = f"work/tables/{job.name}/{number:08d}.parquet"
-                write_part(job.folder, part_name, work.table)
-                work.objects.append(part_name)
+                work.objects[part_name] = write_part(job.folder, part_name, work.table)
     except SegpipeError:
         raise
     except Exception as error:
-        raise RunError(f"{job.name}: task {number} failed: {type(error).__name__}: {error}") from error
+        raise RunError(
+            f"{job.name}: task {number} failed: {type(error).__name__}: {error}"
+        ) from error
     meta = {
         "key": job.key,
         "inputs": work.inputs,
@@ -181,7 +193,7 @@ class SourceInput:
     where: str
     mask: str | None
     masked: bool
-    max_pixels: int
+    max_pixels: int | None
 
     def read(self, box: Box) -> dict[str, np.ndarray]:
         """Return ``image`` and, for a masked image, ``mask`` (uint8, 1 = counts) over `box`."""
@@ -198,8 +210,11 @@ class SourceInput:
 
 @lru_cache(maxsize=1)
 def _opened(spec: SourceInput) -> tuple[Any, Any]:
-    """Open the source once per worker: parsing offsets is dear, and a striped or streamed source
-    keeps its current band. The cache holds a file position, never a result."""
+    """Open the source once per worker.
+
+    Parsing offsets is dear, and a striped or streamed source keeps its current band. The cache
+    holds a file position, never a result.
+    """
     source = open_source(spec.where, max_pixels=spec.max_pixels)
     return source, open_mask(spec.mask, source.info) if spec.mask else None
 
@@ -250,8 +265,9 @@ class PyramidJob:
     name: str
     folder: Folder
     key: str
-    array: Folder
-    """Where the levels lie (arrays named 0, 1, 2, …)."""
+    image: Folder
+    prefix: str
+    """Where the levels lie in the image (arrays 0, 1, 2, … behind this prefix)."""
     grid: Grid
     """Blocks of the level that is read."""
     source: int
@@ -272,14 +288,17 @@ class PyramidJob:
             box = Box(
                 tuple(a // factor for a in core.start), tuple(-(-b // factor) for b in core.stop)
             )
-            regions.append(Region(self.array, str(level), box))
+            regions.append(self._region(level, box))
         return regions
+
+    def _region(self, level: int, box: Box) -> Region:
+        return Region(self.image, f"{self.prefix}{level}", box)
 
     def work(self, number: int, _part: Any) -> Work:
         """Halve the block once per level."""
         work = Work()
         with work.timed("read"):
-            block = Region(self.array, str(self.source), self.grid.core(number)).read()
+            block = self._region(self.source, self.grid.core(number)).read()
             planes = np.moveaxis(block, -1, 0) if block.ndim == 3 else block
         for region in self.outputs(number):
             with work.timed("compute"):
@@ -339,6 +358,6 @@ class TableJob:
         across = self.grid.counts[1]
         bands = [self.parts[i : i + across] for i in range(0, len(self.parts), across)]
         with work.timed("write"):
-            assemble(self.folder, self.target, bands, part, self.grid.size[0])
-        work.objects.append(self.target)
+            found = assemble(self.folder, self.target, bands, part, self.grid.size[0])
+        work.objects[self.target] = found
         return work

@@ -1,9 +1,9 @@
 """The one contract between methods and the engine: a method is a sequence of passes, as data.
 
 A pass looks at every tile once: ``map`` is a pure function of the tile's window. What has to cross
-tiles travels as a small *record*; the records of all tiles are *solved* once, in one place, and each
-tile of the next pass gets its part of the *solution*. The whole-image result is by definition the
-same passes on a grid of one tile, so "tiled equals whole" is one generic test.
+tiles travels as a small *record*; the records of all tiles are *solved* once, in one place, and
+each tile of the next pass gets its part of the *solution*. The whole-image result is by definition
+the same passes on a grid of one tile, so "tiled equals whole" is one generic test.
 
 Rules that make it exact and safe: a pass reads what former passes wrote and writes something else
 (every task may run twice, in any order, anywhere); sums are integers; orders are total; anything
@@ -38,7 +38,7 @@ class ImageInfo:
     rgb: bool = False
     """The three channels are sRGB red, green, blue."""
     masked: bool = False
-    """Some pixels do not count (nodata, alpha, mask); an array ``mask`` (uint8, 1 = counts) exists."""
+    """Some pixels do not count (nodata, alpha, mask); ``mask`` (uint8, 1 = counts) says which."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Window:
     tile: Tile
     grid: Grid
     arrays: Mapping[str, np.ndarray]
-    """Each of the pass's ``reads``, over ``tile.window``; ``image`` is (rows, columns, channels)."""
+    """Each of the pass's ``reads`` over ``tile.window``; ``image`` is (rows, columns, channels)."""
 
     def core(self, name: str) -> np.ndarray:
         """Return the part of array `name` that lies in the tile's core."""

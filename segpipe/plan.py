@@ -46,6 +46,23 @@ class StagePlan:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What one pass will take."""
+
+    stage: str
+    name: str
+    tiles: int
+    halo: int
+    overhead: float
+    """Pixels read over pixels of the image."""
+    read_bytes: int
+    written_bytes: int
+    peak_bytes: int
+    """Memory of a worker."""
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Limits:
     """What the cluster offers."""
 
@@ -64,6 +81,12 @@ class Plan:
     grid: Grid
     stages: tuple[StagePlan, ...]
     limits: Limits
+
+    @property
+    def tile_size(self) -> tuple[int, int]:
+        """(rows, columns) of a core."""
+        rows, columns = self.grid.size
+        return rows, columns
 
     @property
     def ingest(self) -> Pass:
@@ -87,19 +110,19 @@ class Plan:
             for step in stage.passes:
                 yield stage.name, step
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Cost]:
         """One row per pass: tiles, halo, pixels and bytes moved, memory, seconds."""
         return [_row(self, stage, step) for stage, step in self.sweeps()]
 
     @property
     def seconds(self) -> float:
         """Rough time of the whole run."""
-        return sum(row["seconds"] for row in self.rows())
+        return sum(row.seconds for row in self.rows())
 
     @property
     def peak_bytes(self) -> int:
         """Projected peak memory of a worker."""
-        return max(row["peak_bytes"] for row in self.rows())
+        return max(row.peak_bytes for row in self.rows())
 
 
 def make_plan(config: Config, source: SourceInfo, limits: Limits) -> Plan:
@@ -198,17 +221,17 @@ def _clip(size: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
 
 def _check_memory(plan: Plan) -> None:
     allowed = int(USABLE * plan.limits.memory)
-    worst = max(plan.rows(), key=lambda row: row["peak_bytes"])
-    if worst["peak_bytes"] > allowed:
+    worst = max(plan.rows(), key=lambda row: row.peak_bytes)
+    if worst.peak_bytes > allowed:
         raise InputError(
-            f"pass {worst['pass']} with tiles of {plan.grid.size[0]} x {plan.grid.size[1]} needs "
-            f"about {worst['peak_bytes'] / 1e9:.1f} GB per worker, but {allowed / 1e9:.1f} GB "
+            f"pass {worst.name} with tiles of {plan.grid.size[0]} x {plan.grid.size[1]} needs "
+            f"about {worst.peak_bytes / 1e9:.1f} GB per worker, but {allowed / 1e9:.1f} GB "
             f"({USABLE:.0%} of the limit of {plan.limits.memory / 1e9:.1f} GB) may be used; "
             f"choose smaller tiles (tiles.size), fewer workers or a larger cluster.memory"
         )
 
 
-def _row(plan: Plan, stage: str, step: Pass) -> dict[str, Any]:
+def _row(plan: Plan, stage: str, step: Pass) -> Cost:
     grid, image = plan.grid, plan.image
     pixels = grid.window_pixels(step.halo)
     window = math.prod(
@@ -221,18 +244,19 @@ def _row(plan: Plan, stage: str, step: Pass) -> dict[str, Any]:
     # the last round of tiles may leave workers idle
     rounds = -(-len(grid) // plan.limits.workers) * plan.limits.workers / len(grid)
     busy = pixels * step.cost_ns * 1e-9 + len(grid) * TASK_SECONDS
-    return {
-        "stage": stage,
-        "pass": step.name,
-        "tiles": len(grid),
-        "halo": step.halo,
-        "overhead": pixels / math.prod(grid.shape),
-        "read_bytes": pixels * sum(_width(name, plan) for name in step.reads),
-        "written_bytes": image.shape[0] * image.shape[1]
-        * sum(_width(name, plan, kind) for name, kind in step.writes.items()),
-        "peak_bytes": peak,
-        "seconds": busy * rounds / plan.limits.workers,
-    }
+    height, width = image.shape
+    written = sum(_width(name, plan, kind) for name, kind in step.writes.items())
+    return Cost(
+        stage=stage,
+        name=step.name,
+        tiles=len(grid),
+        halo=step.halo,
+        overhead=pixels / (height * width),
+        read_bytes=pixels * sum(_width(name, plan) for name in step.reads),
+        written_bytes=height * width * written,
+        peak_bytes=peak,
+        seconds=busy * rounds / plan.limits.workers,
+    )
 
 
 def _width(name: str, plan: Plan, dtype: str | None = None) -> int:

@@ -9,12 +9,14 @@ from typing import Any
 
 from segpipe import cluster as clusters
 from segpipe.config import Config, load, load_cluster, parse
-from segpipe.engine import Executor, Run, Watch, open_run
+from segpipe.engine import Executor, Watch
 from segpipe.errors import InputError
 from segpipe.plan import Plan, make_plan
-from segpipe.readers import open_source
+from segpipe.readers import open_mask, open_source
+from segpipe.run import Run, open_run
 from segpipe.store.digest import label_digest
 from segpipe.store.folder import Folder
+from segpipe.verify import verify
 
 
 def load_config(
@@ -54,8 +56,6 @@ def prepare(config: Config) -> Plan:
     finally:
         source.close()
     if config.mask is not None:
-        from segpipe.readers import open_mask
-
         open_mask(config.mask, info)  # an unusable mask is an error now, not in the night
     return make_plan(config, info, clusters.limits(config.cluster))
 
@@ -107,10 +107,7 @@ def summary(run: Run, dashboard: str | None) -> dict[str, str]:
 
 def digest_of(run: str, stage: str | None = None) -> str:
     """Compute the digest of a finished run's labels from the pixels."""
-    state = _state(run)
-    names = list(state["labels"])
-    if state["state"] != "complete":
-        raise InputError(f"the run in {run} is not complete; go on with `segpipe resume {run}`")
+    names = list(_complete(run)["labels"])
     if stage is None and len(names) > 1:
         raise InputError(f"the run has several label images: choose with --stage {'|'.join(names)}")
     if stage is not None and stage not in names:
@@ -120,9 +117,7 @@ def digest_of(run: str, stage: str | None = None) -> str:
 
 def verify_run(run: str) -> list[str]:
     """Read everything again; return a line for each thing that is not as it was written."""
-    from segpipe.verify import verify
-
-    return verify(Folder(run), _state(run))
+    return verify(Folder(run), _complete(run))
 
 
 def _state(run: str) -> dict[str, Any]:
@@ -130,6 +125,13 @@ def _state(run: str) -> dict[str, Any]:
     if state is None:
         raise InputError(f"there is no run in {run} (no run.json)")
     return dict(state)
+
+
+def _complete(run: str) -> dict[str, Any]:
+    state = _state(run)
+    if state["state"] != "complete":
+        raise InputError(f"the run in {run} is not complete; go on with `segpipe resume {run}`")
+    return state
 
 
 def _cluster_overrides(cluster: str | None, workers: int | None) -> dict[str, Any]:

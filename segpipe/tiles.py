@@ -1,7 +1,8 @@
 """Integer geometry of tiles: boxes, the grid of cores, windows with halo, seams.
 
-Everything here is exact integer arithmetic on n axes in global pixel coordinates. A *tile* is the unit
-of work; it owns its *core*; what it reads is its *window* = core + halo, clipped by the image::
+Everything here is exact integer arithmetic on n axes in global pixel coordinates. A *tile* is the
+unit of work; it owns its *core*; what it reads is its *window* = core + halo, clipped by the
+image::
 
         +-----------------+
         |      halo       |      core: written by this tile alone
@@ -58,8 +59,7 @@ class Box:
         (slice(2, 6, None), slice(1, 5, None))
         """
         return tuple(
-            slice(a - o, b - o)
-            for a, b, o in zip(self.start, self.stop, outer.start, strict=True)
+            slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, outer.start, strict=True)
         )
 
 
@@ -138,7 +138,5 @@ class Grid:
         """Pixels read when every window of `halo` is read once (a product of sums, not a loop)."""
         total = 1
         for n, s, count in zip(self.shape, self.size, self.counts, strict=True):
-            total *= sum(
-                min(n, (i + 1) * s + halo) - max(0, i * s - halo) for i in range(count)
-            )
+            total *= sum(min(n, (i + 1) * s + halo) - max(0, i * s - halo) for i in range(count))
         return total

@@ -36,7 +36,7 @@ def everything() -> dict[str, type[Any]]:
             continue
         loaded = importlib.import_module(f"{__name__}.{module.name}")
         for thing in vars(loaded).values():
-            if isinstance(thing, type) and thing.__module__ == loaded.__name__:
-                if isinstance(getattr(thing, "name", None), str) and hasattr(thing, "passes"):
-                    found[thing.name] = thing
+            own = isinstance(thing, type) and thing.__module__ == loaded.__name__
+            if own and hasattr(thing, "exactness") and hasattr(thing, "passes"):
+                found[thing.name] = thing
     return dict(sorted(found.items()))

@@ -1,7 +1,8 @@
 """Sums per region, exact across tiles: area, box, centroid and mean of every channel.
 
 Every sum is an integer (floating images in units of 2^-16), so the order of tiles cannot matter. A
-region that ends inside a tile is measured by the tile; only regions at seams travel, as partial sums.
+region that ends inside a tile is measured by the tile; only regions at seams travel, as partial
+sums.
 """
 
 from __future__ import annotations
@@ -88,9 +89,9 @@ def split(found: np.ndarray, labels: np.ndarray, border: np.ndarray) -> tuple[np
 def combine(rows: np.ndarray) -> np.ndarray:
     """Add up the rows of each label; sorted by label."""
     rows = rows[np.argsort(rows[:, 0], kind="stable")]
-    start = np.flatnonzero(np.r_[True, rows[1:, 0] != rows[:-1, 0]]) if len(rows) else []
-    if not len(start):
+    if not len(rows):
         return rows
+    start = np.flatnonzero(np.r_[True, rows[1:, 0] != rows[:-1, 0]])
     out = np.add.reduceat(rows, start, axis=0)
     first, last = slice(1 + TOP, 1 + BOTTOM), slice(1 + BOTTOM, 1 + CHANNELS)
     out[:, first] = np.minimum.reduceat(rows[:, first], start, axis=0)

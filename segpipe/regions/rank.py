@@ -1,10 +1,10 @@
 """Canonical numbering: 1..N in raster order of each region's first pixel, whatever the tiling.
 
 A tile numbers its regions 1..n by their first pixel inside its core and knows, for each of them, a
-tile-independent id (any number that all tiles agree on). Only regions that touch a seam travel: their
-id and their first pixel here. `solve` finds each one's first pixel overall; the tile that holds it owns
-the region. Counting owned regions per image row and tile, and summing the counts in raster order, gives
-every row segment its offset; a region's label is its rank behind that offset.
+tile-independent id (any number that all tiles agree on). Only regions that touch a seam travel:
+their id and their first pixel here. `solve` finds each one's first pixel overall; the tile that
+holds it owns the region. Counting owned regions per image row and tile, and summing the counts in
+raster order, gives every row segment its offset; a region's label is its rank behind that offset.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def summary(regions: np.ndarray, ids: np.ndarray, tile: Tile, shape: Sequence[in
     -------
     Record
         ``rows`` int32: regions that begin in each row of the core; for the regions at seams
-        ``border`` int32 (number here), ``first`` int64 (first pixel here, as y * width + x), ``id``.
+        ``border`` int32 (number here), ``first`` int64 (first pixel here, y * width + x), ``id``.
     """
     first = _first_pixels(regions, len(ids))
     width = regions.shape[1]

@@ -1,7 +1,7 @@
 """Zarr v3 arrays: creation, windows in, cores out.
 
-Pixels lie on the last two axes; an image has its channels first, as OME-Zarr wants it. A tile's core
-is a whole number of shards, so two tasks never write one object.
+Pixels lie on the last two axes; an image has its channels first, as OME-Zarr wants it. A tile's
+core is a whole number of shards, so two tasks never write one object.
 """
 
 from __future__ import annotations
@@ -38,13 +38,19 @@ class Region:
     path: str
     box: Box
 
+    @property
+    def name(self) -> str:
+        """Name of the array inside the run: ``image/…`` or ``work/…``."""
+        home = self.folder.where.rstrip("/").rpartition("/")[2]
+        return f"{'image' if home.endswith('.ome.zarr') else home}/{self.path}"
+
     def read(self) -> np.ndarray:
         """Read the box; an image comes as a (rows, columns, channels) view."""
         pixels = open_array(self.folder, self.path)[(..., *self.box.slices)]
         return pixels if pixels.ndim == 2 else np.moveaxis(pixels, 0, -1)
 
     def write(self, pixels: np.ndarray) -> str:
-        """Write the box, which must be whole shards or end at the image border; return `checksum`."""
+        """Write the box (whole shards, or up to the image border); return its `checksum`."""
         array = open_array(self.folder, self.path)
         planes = pixels if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
         planes = np.ascontiguousarray(planes, array.dtype)
@@ -69,7 +75,7 @@ def create_array(
     tile: tuple[int, int],
     attributes: dict[str, Any] | None = None,
 ) -> None:
-    """Create an array of (H, W) or (C, H, W) whose shards are `tile`; keep one that fits already."""
+    """Create an array of (H, W) or (C, H, W) with shards of `tile`; keep one that fits."""
     if is_array(folder, path, shape, dtype, tile):
         return
     shard, chunk = storage_shape(tile)
@@ -151,7 +157,7 @@ def _has_zarrs() -> bool:
     return True
 
 
-def _store(folder: Folder) -> LocalStore | ObjectStore:
+def _store(folder: Folder) -> LocalStore | ObjectStore[Any]:
     if folder.local is not None:
         return LocalStore(folder.local)
     return ObjectStore(folder.objects())

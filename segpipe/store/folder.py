@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xxhash
 
 from segpipe.errors import InputError, RunError
 
@@ -73,13 +74,10 @@ class Folder:
         except FileNotFoundError:
             return None
 
-    def has(self, name: str) -> bool:
-        """Whether there is an object `name`."""
-        try:
-            self.objects().head(name)
-        except FileNotFoundError:
-            return False
-        return True
+    def checksum(self, name: str) -> str | None:
+        """64-bit checksum of object `name`; None when there is none."""
+        data = self.get(name)
+        return None if data is None else xxhash.xxh3_64_hexdigest(data)
 
     def names(self, prefix: str = "") -> list[str]:
         """Names of all objects under `prefix`, sorted."""
@@ -107,7 +105,7 @@ class Folder:
     def put_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write named arrays as one compressed .npz."""
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
+        np.savez_compressed(buffer, **dict(arrays))  # type: ignore[arg-type]
         self.put(name, buffer.getvalue())
 
     def get_arrays(self, name: str) -> dict[str, np.ndarray] | None:

@@ -43,7 +43,11 @@ def level_shapes(shape: tuple[int, int]) -> list[tuple[int, int]]:
 
 
 def publish_image(
-    folder: Folder, levels: int, calibration: Calibration, channels: list[str], extra: dict[str, Any]
+    folder: Folder,
+    levels: int,
+    calibration: Calibration,
+    channels: list[str],
+    extra: dict[str, Any],
 ) -> None:
     """Write the image group's metadata; from now on viewers see a complete image."""
     coarsest = open_array(folder, str(levels - 1))[:]
@@ -51,9 +55,7 @@ def publish_image(
         version="0.5", multiscales=[_multiscale("image", levels, calibration, channel=True)]
     ).model_dump(exclude_none=True)
     attributes["omero"] = {
-        "channels": [
-            _channel(name, plane) for name, plane in zip(channels, coarsest, strict=True)
-        ]
+        "channels": [_channel(name, plane) for name, plane in zip(channels, coarsest, strict=True)]
     }
     _group(folder, "").attrs.update({"ome": attributes, "segpipe": extra})
 
@@ -65,7 +67,7 @@ def publish_labels(
     attributes = ImageLabelAttrs(
         version="0.5",
         multiscales=[_multiscale(name, levels, calibration, channel=False)],
-        image_label=Label(source=Source(image="../../")),
+        **{"image-label": Label(source=Source(image="../../"))},
     ).model_dump(by_alias=True, exclude_none=True)
     _group(folder, f"labels/{name}").attrs.update({"ome": attributes, "segpipe": extra})
     listing = _group(folder, "labels")

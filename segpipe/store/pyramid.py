@@ -1,7 +1,7 @@
 """Halving an image for its pyramid: mean for images, nearest for labels.
 
-Levels are anchored at the global origin: pixel (i, j) of the next level comes from pixels (2i, 2j) to
-(2i + 1, 2j + 1), as far as they exist. So any aligned block can be halved alone.
+Levels are anchored at the global origin: pixel (i, j) of the next level comes from pixels (2i, 2j)
+to (2i + 1, 2j + 1), as far as they exist. So any aligned block can be halved alone.
 """
 
 from __future__ import annotations

@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
 from segpipe.store.folder import Folder
 
 
-def write_part(folder: Folder, name: str, columns: Mapping[str, np.ndarray]) -> None:
-    """Write rows as one Parquet object."""
+def write_part(folder: Folder, name: str, columns: Mapping[str, np.ndarray]) -> str:
+    """Write rows as one Parquet object; return its checksum."""
     buffer = io.BytesIO()
     pq.write_table(pa.table(dict(columns)), buffer, compression="zstd")
     folder.put(name, buffer.getvalue())
+    return xxhash.xxh3_64_hexdigest(buffer.getbuffer())
 
 
 def read_part(folder: Folder, name: str) -> dict[str, np.ndarray]:
@@ -37,7 +39,7 @@ def assemble(
     bands: Sequence[Sequence[str]],
     across_seams: Mapping[str, np.ndarray],
     band_rows: int,
-) -> None:
+) -> str:
     """Write one table sorted by label, a row group per band of tiles, from the tiles' parts.
 
     Labels are ranked by first pixel, and a segment's first pixel lies in the top row of its box; so
@@ -63,3 +65,4 @@ def assemble(
             os.replace(path, home / target)
         else:
             folder.put(target, path.read_bytes())
+    return folder.checksum(target) or ""

@@ -1,0 +1,5 @@
+"""`python -m segpipe` is the command line."""
+
+from segpipe.cli import main
+
+main()

@@ -1,0 +1,173 @@
+"""What ``run.json`` says: who may work in a run folder, with what, and what it took."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import segpipe
+from segpipe.errors import InputError
+
+if TYPE_CHECKING:
+    from segpipe.jobs import Report
+    from segpipe.passes import Pass
+    from segpipe.plan import Plan
+    from segpipe.store.folder import Folder
+
+
+def claim(folder: Folder, plan: Plan, *, resume: bool) -> dict[str, Any]:
+    """Make a run folder ours and return its state.
+
+    Raises
+    ------
+    InputError
+        The folder holds something else, a finished run, or (without `resume`) an unfinished one.
+    """
+    stored = folder.get_json("run.json")
+    if stored is not None:
+        _check_same(folder, stored, plan, resume=resume)
+    elif folder.local is not None and folder.local.is_dir() and any(folder.local.iterdir()):
+        raise InputError(
+            f"the output folder {folder} holds files that are no segpipe run; choose another "
+            f"`output`"
+        )
+    folder.check_writable()
+    state = _new_state(plan)
+    if stored is not None:
+        state["started"] = stored["started"]
+        state["resumed"] = stored["resumed"] + 1
+        state["seconds_before"] = stored["seconds_before"] + stored["seconds_here"]
+    folder.put_json("run.json", state)
+    return state
+
+
+def note_step(state: dict[str, Any], title: str, begun: float, reports: list[Report]) -> None:
+    """Write down what a step took: tasks done and reused, seconds by phase, peak memory."""
+    fresh = [report.meta for report in reports if not report.reused]
+    seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
+    for meta in fresh:
+        for phase, value in meta["seconds"].items():
+            seconds[phase] += value
+    now = time.time()
+    state["seconds_here"] = now - state["begun"]
+    state["steps"][title] = {
+        "tasks": len(reports),
+        "reused": len(reports) - len(fresh),
+        "wall": now - begun,
+        **seconds,
+        "peak_bytes": max((meta["peak_bytes"] for meta in fresh), default=0),
+    }
+
+
+def task_key(plan: Plan, name: str, passes: Iterable[Pass], *more: int) -> str:
+    """Digest of all that decides a task's output besides its number."""
+    parts: list[Any] = [plan.identity, plan.grid.size, name, [p.name for p in passes], more]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def timestamp() -> str:
+    """Now, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _check_same(folder: Folder, stored: dict[str, Any], plan: Plan, *, resume: bool) -> None:
+    if stored["identity"] != plan.identity or stored["tile"] != list(plan.grid.size):
+        raise InputError(
+            f"the output folder {folder} holds another run (other input, method, parameters, tile "
+            f"size or version); choose another `output`, or delete it"
+        )
+    if stored["state"] == "complete":
+        raise InputError(
+            f"the run in {folder} is complete; look at {folder}/report.html, or choose another "
+            f"`output`"
+        )
+    process = stored["process"]
+    if _alive(process["host"], process["pid"]):
+        raise InputError(
+            f"process {process['pid']} is working on {folder} at this moment; wait for it, or "
+            f"stop it"
+        )
+    if not resume:
+        raise InputError(
+            f"{folder} holds this run, unfinished; go on with `segpipe resume {folder}`"
+        )
+
+
+def _alive(host: str, pid: int) -> bool:
+    """Whether the process that began a run still exists (can be told on its own machine only)."""
+    if host != socket.gethostname() or pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _new_state(plan: Plan) -> dict[str, Any]:
+    return {
+        "segpipe": segpipe.__version__,
+        "state": "running",
+        "identity": plan.identity,
+        "config": _resolved(plan),
+        "source": dataclasses.asdict(plan.source),
+        "tile": list(plan.grid.size),
+        "exactness": {stage.name: stage.method.exactness for stage in plan.stages},
+        "machine": _machine(plan.limits.workers, plan.limits.memory),
+        "process": {"host": socket.gethostname(), "pid": os.getpid()},
+        "started": timestamp(),
+        "begun": time.time(),
+        "seconds_before": 0.0,
+        "seconds_here": 0.0,
+        "resumed": 0,
+        "labels": {},
+        "steps": {},
+    }
+
+
+def _resolved(plan: Plan) -> dict[str, Any]:
+    """Return the configuration with everything filled in, as a resume needs it."""
+    values = plan.config.model_dump(mode="json", exclude_none=True)
+    values.pop("method", None)
+    values.pop("parameters", None)
+    values["stages"] = [
+        {
+            "method": stage.method.name,
+            "name": stage.name,
+            "parameters": dataclasses.asdict(stage.method),  # type: ignore[call-overload]
+        }
+        for stage in plan.stages
+    ]
+    return values | {"tiles": {"size": list(plan.grid.size)}}
+
+
+def _machine(workers: int, memory: int) -> dict[str, Any]:
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "workers": workers,
+        "worker_memory": memory,
+    }
+
+
+def _processor() -> str:
+    """Name of the processor; Linux keeps it in a file, elsewhere `platform` knows."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            names: Sequence[str] = [line for line in lines if line.startswith("model name")]
+            return names[0].partition(":")[2].strip()
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()

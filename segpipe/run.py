@@ -1,0 +1,227 @@
+"""A run: the steps from a plan to a finished folder.
+
+`Run.steps` is a list of named steps; a command line loops over them, a Prefect flow makes one task
+of each. What a step needs from former ones comes from the records in the run folder, so a run can
+stop anywhere and go on elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from math import prod
+from typing import Any
+
+from segpipe.engine import Executor, Watch, Workload, merged, run_jobs
+from segpipe.jobs import (
+    ArrayInput,
+    DigestJob,
+    PassJob,
+    PyramidJob,
+    Report,
+    SourceInput,
+    TableJob,
+)
+from segpipe.passes import Pass
+from segpipe.plan import Plan, StagePlan
+from segpipe.provenance import claim, note_step, task_key, timestamp
+from segpipe.report import write_report
+from segpipe.store.arrays import create_array
+from segpipe.store.folder import Folder
+from segpipe.store.ome import Calibration, level_shapes, publish_image, publish_labels
+from segpipe.tiles import Grid
+
+PARTIAL, FINAL = "partial.ome.zarr", "image.ome.zarr"
+"""The image carries the first name until it is complete (in an object store, where nothing can be
+renamed, it has the second name from the start and gets its metadata last)."""
+PYRAMID_BLOCK, PYRAMID_LEVELS = 4096, 4
+"""One pyramid task reads a block and halves it this often; the smallest piece is a fair chunk."""
+MIN_TASK_PIXELS = 1 << 20
+"""Smaller tiles are done several to a task."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One named part of a run; steps are done in order."""
+
+    name: str
+    run: Callable[[Executor, Watch], None]
+
+
+@dataclass
+class Run:
+    """A plan at work in its folder."""
+
+    plan: Plan
+    folder: Folder
+    state: dict[str, Any]
+    """What ``run.json`` says."""
+    solutions: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """(stage, pass) -> what was solved from the tiles' records."""
+    reports: dict[tuple[str, str], list[Report]] = field(default_factory=dict)
+
+    @property
+    def image_folder(self) -> Folder:
+        """Where the OME-Zarr image lies at the moment."""
+        done = self.folder.local is None or self.state["state"] == "complete"
+        return self.folder / (FINAL if done else PARTIAL)
+
+    def steps(self) -> list[Step]:
+        """Everything to do, in order."""
+        plan = self.plan
+        steps = [Step("ingest", partial(self._sweep, "image", (plan.ingest,)))]
+        for stage in plan.stages:
+            for i, step in enumerate(stage.passes):
+                sweep = partial(self._sweep, stage.name, stage.passes[: i + 1])
+                steps.append(Step(f"{stage.name}-{step.name}", sweep))
+        return [*steps, Step("finish", self._finish), Step("publish", self._publish)]
+
+    def _sweep(self, stage: str, passes: Sequence[Pass], executor: Executor, watch: Watch) -> None:
+        """Do the last of some passes over all tiles and solve what they sent."""
+        plan, step = self.plan, passes[-1]
+        former = (stage, passes[-2].name) if len(passes) > 1 else None
+        job = self._pass_job(stage, passes)
+        for name, dtype in step.writes.items():
+            lead = (plan.image.channels,) if name == "image" else ()
+            create_array(*job.paths[name], lead + plan.image.shape, dtype, plan.tile_size)
+        load = Workload(job, partial(self._part, former), _batches(plan, step))
+        reports = self._timed(job.name, [load], executor, watch)[0]
+        self.reports[stage, step.name] = reports
+        if step.solve is not None:
+            records = [report.record for report in reports]
+            sent = [merged(step.merge, records)] if step.merge else records
+            before = self.solutions.get(former) if former else None
+            self.solutions[stage, step.name] = step.solve(sent, plan.grid, before)
+
+    def _part(self, former: tuple[str, str] | None, number: int) -> Any:
+        """Return what tile `number` needs of the former pass's solution."""
+        solution = self.solutions.get(former) if former else None
+        if solution is None or former is None:
+            return None
+        return solution.for_tile(self.plan.grid.tile(number), self.reports[former][number].record)
+
+    def _pass_job(self, stage: str, passes: Sequence[Pass]) -> PassJob:
+        config, image, step = self.plan.config, self.plan.image, passes[-1]
+        inputs: tuple[ArrayInput | SourceInput, ...]
+        if stage == "image":
+            inputs = (SourceInput(config.input, config.mask, image.masked, config.max_pixels),)
+        else:
+            inputs = tuple(ArrayInput(name, *self._place(stage, name)) for name in step.reads)
+        key = task_key(self.plan, stage, passes)
+        paths = {name: self._place(stage, name) for name in step.writes}
+        return PassJob(
+            f"{stage}-{step.name}", self.folder, key, step, self.plan.grid, inputs, paths
+        )
+
+    def _place(self, stage: str, name: str) -> tuple[Folder, str]:
+        """Where array `name` of a stage lies."""
+        if name == "image":
+            return self.image_folder, "0"
+        if name == "labels":
+            return self.image_folder, f"labels/{stage}/0"
+        return self.folder / "work", name if name == "mask" else f"{stage}/{name}"
+
+    def _finish(self, executor: Executor, watch: Watch) -> None:
+        """Digests, tables and pyramids: independent of each other, so done side by side."""
+        digests = [self._digest_job(stage) for stage in self.plan.stages]
+        loads = [Workload(job) for job in digests]
+        loads += [self._table_load(stage) for stage in self.plan.stages if stage.passes[-1].table]
+        shapes = level_shapes(self.plan.image.shape)
+        reports = self._timed("finish", loads + self._pyramid_loads(shapes, 0), executor, watch)
+        for stage, done in zip(self.plan.stages, reports, strict=False):
+            solution = self.solutions[stage.name, stage.passes[-1].name]
+            digest = done[0].record["digest"].tobytes().decode()
+            self.state["labels"][stage.name] = {"digest": digest, "segments": solution.count}
+        for source in range(PYRAMID_LEVELS, len(shapes) - 1, PYRAMID_LEVELS):
+            self._timed(f"pyramid-{source}", self._pyramid_loads(shapes, source), executor, watch)
+
+    def _digest_job(self, stage: StagePlan) -> DigestJob:
+        key = task_key(self.plan, stage.name, stage.passes)
+        place = self._place(stage.name, "labels")
+        return DigestJob(f"{stage.name}-digest", self.folder, key, *place)
+
+    def _table_load(self, stage: StagePlan) -> Workload:
+        last = stage.passes[-1]
+        key = task_key(self.plan, stage.name, stage.passes)
+        parts = tuple(next(iter(r.meta["objects"])) for r in self.reports[stage.name, last.name])
+        title = last.table if len(self.plan.stages) == 1 else f"{last.table}-{stage.name}"
+        name = f"{stage.name}-table"
+        job = TableJob(name, self.folder, key, f"{title}.parquet", parts, self.plan.grid)
+        columns = self.solutions[stage.name, last.name].columns
+        return Workload(job, lambda _number: columns)
+
+    def _pyramid_loads(self, shapes: list[tuple[int, int]], source: int) -> list[Workload]:
+        """Tasks that make the next few levels of the image and of every label image."""
+        image = self.plan.image
+        levels = tuple(range(source + 1, min(len(shapes), source + 1 + PYRAMID_LEVELS)))
+        if not levels:
+            return []
+        grid = Grid(shapes[source], (PYRAMID_BLOCK, PYRAMID_BLOCK))
+        arrays: list[tuple[str, str, str, tuple[int, ...]]]
+        arrays = [("image", "", image.dtype, (image.channels,))]
+        for stage in self.plan.stages:
+            prefix, dtype = f"labels/{stage.name}/", stage.passes[-1].writes["labels"]
+            arrays.append((stage.name, prefix, dtype, ()))
+        loads, home = [], self.image_folder
+        for name, prefix, dtype, lead in arrays:
+            for level in levels:
+                edge = PYRAMID_BLOCK >> (level - source)
+                create_array(home, f"{prefix}{level}", lead + shapes[level], dtype, (edge, edge))
+            key = task_key(self.plan, name, (), *levels)
+            title, mean = f"{name}-pyramid-{source}", not prefix
+            job = PyramidJob(title, self.folder, key, home, prefix, grid, source, levels, mean)
+            loads.append(Workload(job))
+        return loads
+
+    def _publish(self, _executor: Executor, _watch: Watch) -> None:
+        """Make the result visible: metadata, final name, state."""
+        source, levels = self.plan.source, len(level_shapes(self.plan.image.shape))
+        calibration = Calibration(source.pixel_size or (1.0, 1.0), source.pixel_unit)
+        for stage in self.plan.stages:
+            provenance = {"method": stage.method.name, **self.state["labels"][stage.name]}
+            publish_labels(self.image_folder, stage.name, levels, calibration, provenance)
+        place = {"crs": source.crs, "transform": source.transform}
+        publish_image(self.image_folder, levels, calibration, list(source.channel_names), place)
+        if self.folder.local is not None:
+            os.replace(self.folder.local / PARTIAL, self.folder.local / FINAL)
+        wall = self.state["seconds_before"] + time.time() - self.state["begun"]
+        self.state |= {"state": "complete", "ended": timestamp(), "wall_seconds": wall}
+        self.folder.put("report.html", write_report(self.folder, self.state).encode())
+        self.folder.put_json("run.json", self.state)
+        self.folder.delete("work")
+
+    def _timed(
+        self, title: str, loads: Sequence[Workload], executor: Executor, watch: Watch
+    ) -> list[list[Report]]:
+        """Run jobs and note what they took."""
+        begun = time.time()
+        done = run_jobs(title, loads, executor, watch)
+        note_step(self.state, title, begun, [report for reports in done for report in reports])
+        self.folder.put_json("run.json", self.state)
+        return done
+
+
+def open_run(plan: Plan, *, resume: bool) -> Run:
+    """Claim the run folder for a plan; see `segpipe.provenance.claim`."""
+    folder = Folder(plan.config.output)
+    run = Run(plan, folder, claim(folder, plan, resume=resume))
+    if folder.local is not None and (folder.local / FINAL).is_dir():
+        # interrupted between the renaming and the last word in run.json
+        os.replace(folder.local / FINAL, folder.local / PARTIAL)
+    return run
+
+
+def _batches(plan: Plan, step: Pass) -> Iterable[Sequence[int]]:
+    """Tiles per task: small ones together; rows of tiles (or all) where the source has an order."""
+    count, across = len(plan.grid), plan.grid.counts[1]
+    size = max(1, MIN_TASK_PIXELS // prod(plan.grid.size))
+    if step.name == "ingest":
+        size = {"tiles": size, "bands": across, "stream": count}[plan.source.access]
+    return _ranges(count, size)
+
+
+def _ranges(count: int, size: int) -> Iterator[range]:
+    return (range(i, min(i + size, count)) for i in range(0, count, size))

@@ -1,0 +1,42 @@
+"""`segpipe verify`: read a finished run again and compare it with what its records say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from segpipe.jobs import META, damaged
+from segpipe.run import FINAL
+from segpipe.store.arrays import Region
+from segpipe.store.digest import label_digest
+from segpipe.store.folder import Folder
+from segpipe.tiles import Box
+
+
+def verify(folder: Folder, state: dict[str, Any]) -> list[str]:
+    """Return one line for every region, table or digest that is not as it was written."""
+    bad = []
+    for name in folder.names("records/"):
+        stored = folder.get_arrays(name)
+        if stored is None or META not in stored:
+            bad.append(f"{name}: the record is damaged")
+            continue
+        meta = json.loads(stored[META].tobytes())
+        # what lay in work/ was deleted when the run was complete
+        objects = {k: v for k, v in meta["objects"].items() if not k.startswith("work/")}
+        found = damaged(_regions(folder, meta), folder, meta | {"objects": objects})
+        bad += [f"{part}: differs from {name}" for part in found]
+    for stage, said in state["labels"].items():
+        if label_digest(folder / FINAL, f"labels/{stage}/0") != said["digest"]:
+            bad.append(f"labels/{stage}: the digest differs from run.json")
+    return bad
+
+
+def _regions(folder: Folder, meta: dict[str, Any]) -> list[Region]:
+    """Return the regions of the image that a task wrote."""
+    image = folder / FINAL
+    return [
+        Region(image, name.removeprefix("image/"), Box(tuple(wrote["start"]), tuple(wrote["stop"])))
+        for name, wrote in meta["outputs"].items()
+        if name.startswith("image/")
+    ]
