@@ -7,6 +7,7 @@ sums.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -71,7 +72,10 @@ def _sums(regions, image, unit, origin, out):  # type: ignore[no-untyped-def]
             for c in range(channels):
                 total = np.int64(0)
                 for i in range(begin, x):
-                    total += np.int64(image[y, i, c] * unit)
+                    if unit == 1:
+                        total += np.int64(image[y, i, c])
+                    else:
+                        total += np.int64(math.floor(np.float64(image[y, i, c]) * unit + 0.5))
                 row[CHANNELS + c] += total
 
 

@@ -1,0 +1,118 @@
+"""The contract that every method is held to: tiled equals whole, bit by bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segpipe import methods
+from segpipe.passes import ImageInfo, run_in_memory
+from segpipe.plan import build_method
+
+QUICK = {"slic": [{"step": 8, "iterations": 3}, {"step": 11, "iterations": 2, "refine": 2}]}
+"""Parameters that keep halos small beside the test images; the default ones are always tried too."""
+CASES = [
+    pytest.param(name, parameters, id=f"{name}-{i}")
+    for name in methods.everything()
+    for i, parameters in enumerate([{}, *QUICK.get(name, [])])
+]
+
+
+def images(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Images that are hard on seams and ties."""
+    y, x = np.mgrid[:230, :190]
+    rgb = lambda plane: np.repeat(plane[..., None].astype(np.uint8), 3, axis=2)  # noqa: E731
+    return {
+        "constant": rgb(np.full_like(x, 93)),
+        "two-level": rgb(np.where(x < 95, 40, 200)),
+        "checkerboard-1": rgb((y + x) % 2 * 255),
+        "checkerboard-5": rgb((y // 5 + x // 5) % 2 * 255),
+        "noise": rng.integers(0, 256, (230, 190, 3), dtype=np.uint8),
+        "gray16": rng.integers(0, 4000, (230, 190, 1)).astype(np.uint16),
+        "bands": (rng.random((230, 190, 5)) * np.sin(x / 9)[..., None]).astype(np.float32),
+        "one-pixel": np.zeros((1, 1, 3), np.uint8),
+        "one-row": rng.integers(0, 256, (1, 150, 3), dtype=np.uint8),
+    }
+
+
+NAMES = list(images(np.random.default_rng(0)))
+
+
+def labels_of(name: str, parameters: dict, image: np.ndarray, mask: np.ndarray | None, **how) -> np.ndarray:
+    method = build_method(name, parameters)
+    info = ImageInfo(
+        image.shape[:2], image.shape[2], str(image.dtype), rgb=image.shape[2] == 3, masked=mask is not None
+    )
+    arrays = {"image": image} | ({} if mask is None else {"mask": mask})
+    found, _tables = run_in_memory(method.passes(info), arrays, **how)
+    return found["labels"]
+
+
+def check(name: str, parameters: dict, image: np.ndarray, mask: np.ndarray | None, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    before = image.copy()
+    whole = labels_of(name, parameters, image, mask)
+    for _ in range(3):
+        size = tuple(int(n) for n in rng.integers(40, 150, 2))
+        tiles = int(np.prod([-(-n // s) for n, s in zip(image.shape, size, strict=False)]))
+        tiled = labels_of(name, parameters, image, mask, size=size, order=rng.permutation(tiles))
+        np.testing.assert_array_equal(tiled, whole, err_msg=f"tiles {size}")
+    np.testing.assert_array_equal(image, before, err_msg="the method changed its input")
+    if mask is not None:
+        assert (whole[mask == 0] == 0).all()
+        assert (whole[mask == 1] > 0).all()
+    present, first = np.unique(whole[whole > 0], return_index=True)
+    np.testing.assert_array_equal(present, np.arange(1, len(present) + 1))
+    assert (np.diff(first) > 0).all(), "labels are not in raster order of first pixels"
+
+
+@pytest.mark.parametrize(("name", "parameters"), CASES)
+@pytest.mark.parametrize("picture", NAMES)
+def test_tiled__equals_whole_on_hard_images(name: str, parameters: dict, picture: str) -> None:
+    image = images(np.random.default_rng(7))[picture]
+    check(name, parameters, image, None, seed=NAMES.index(picture))
+
+
+@pytest.mark.parametrize(("name", "parameters"), CASES)
+def test_tiled__equals_whole_on_a_slide(name: str, parameters: dict, slide_rgb: np.ndarray) -> None:
+    check(name, parameters, slide_rgb, None, seed=1)
+
+
+@pytest.mark.parametrize(("name", "parameters"), CASES)
+@pytest.mark.parametrize("folder", ["carrot_weed/images", "bsds500/images/test"])
+def test_tiled__equals_whole_on_photographs(
+    name: str, parameters: dict, folder: str, data: Path
+) -> None:
+    path = sorted((data / folder).glob("*.jpg"))[0]
+    image = np.asarray(Image.open(path).convert("RGB"))[:700, :600]
+    check(name, parameters, image, None, seed=2)
+
+
+@pytest.mark.parametrize(("name", "parameters"), CASES)
+def test_tiled__equals_whole_under_a_mask(
+    name: str, parameters: dict, slide_rgb: np.ndarray
+) -> None:
+    rng = np.random.default_rng(5)
+    y, x = np.mgrid[: slide_rgb.shape[0], : slide_rgb.shape[1]]
+    mask = ((y - 180) ** 2 + (x - 220) ** 2 < 170**2) & (rng.random(y.shape) > 0.02)
+    check(name, parameters, slide_rgb, mask.astype(np.uint8), seed=3)
+    nothing = np.zeros_like(mask, np.uint8)
+    assert not labels_of(name, parameters, slide_rgb, nothing, size=(128, 128)).any()
+
+
+@pytest.mark.parametrize("name", list(methods.everything()))
+def test_method__is_data(name: str) -> None:
+    method = build_method(name, {})
+    assert pickle.loads(pickle.dumps(method)) == method
+    assert build_method(name, dataclasses.asdict(method)) == method
+    assert method.exactness in ("exact", "certified", "measured")
+    assert type(method).__doc__
+    info = ImageInfo((100, 100), 3, "uint8", rgb=True)
+    for step in method.passes(info):
+        assert pickle.loads(pickle.dumps(step)).name == step.name
+        assert step.halo >= 0

@@ -1,0 +1,95 @@
+"""The import table: who may import whom. A new import that breaks it is a design question."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+GROUND = {"tiles", "errors", "colour"}
+REGIONS = GROUND | {"passes", "regions"}
+ALLOWED = {
+    "tiles": set(),
+    "errors": set(),
+    "colour": {"tiles"},
+    "passes": {"tiles"},
+    "regions": REGIONS,
+    "methods": REGIONS | {"methods"},
+    "readers": GROUND | {"readers"},
+    "store": {"tiles", "errors", "store"},
+    "config": {"errors"},
+    "plan": REGIONS | {"", "config", "methods", "readers"},
+    "jobs": {"errors", "passes", "readers", "store", "tiles"},
+    "engine": {"errors", "jobs"},
+    "provenance": {"", "errors", "jobs", "passes", "plan", "store"},
+    "report": {"errors", "tiles", "store", "report"},
+    "run": {"engine", "jobs", "passes", "plan", "provenance", "report", "store", "tiles"},
+    "verify": {"jobs", "run", "store", "tiles"},
+    "cluster": {"config", "errors", "plan"},
+    "session": {"cluster", "config", "engine", "errors", "plan", "readers", "run", "store", "verify"},
+    "view": {"errors", "store", "report", "tiles"},
+    "progress": set(),
+    "cli": {"", "errors", "session", "progress", "methods", "view"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+"""Module or package -> the parts of segpipe it may import ("" is the package itself)."""
+
+HOMES = {
+    "prefect": {"flows"},
+    "dask": {"cluster"},
+    "distributed": {"cluster"},
+    "zarr": {"store", "readers"},
+    "xarray": {"store"},
+    "yaml": {"config"},
+    "typer": {"cli"},
+    "pyarrow": {"store", "report"},
+    "neuroglancer": {"view"},
+    "torch": {"nets"},
+}
+"""Library -> the only places that may import it."""
+
+
+def modules() -> list[Path]:
+    return sorted([*ROOT.glob("segpipe/**/*.py"), *ROOT.glob("flows/**/*.py")])
+
+
+def part(path: Path) -> str:
+    """Which part of the house a file belongs to."""
+    first = path.relative_to(ROOT).parts
+    return "flows" if first[0] == "flows" else Path(first[1]).stem
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names that a file imports, lazily or not."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports__follow_the_table(path: Path) -> None:
+    here = part(path)
+    for name in imports(path):
+        top, _, rest = name.partition(".")
+        if top in HOMES:
+            assert here in HOMES[top], f"{path} imports {top}, which lives in {HOMES[top]}"
+        if top == "segpipe" and here != "flows":
+            wanted = rest.partition(".")[0]
+            wanted = wanted if (ROOT / "segpipe" / wanted).exists() or (
+                ROOT / "segpipe" / f"{wanted}.py"
+            ).exists() else ""
+            assert wanted in ALLOWED[here], f"{path} imports {name}"
+
+
+def test_methods__know_nothing_of_orchestration() -> None:
+    banned = {"dask", "distributed", "zarr", "xarray", "prefect", "yaml", "pydantic"}
+    for path in [*ROOT.glob("segpipe/methods/*.py"), *ROOT.glob("segpipe/regions/*.py")]:
+        assert not {name.partition(".")[0] for name in imports(path)} & banned, path
