@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,7 @@ class Folder:
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as stored:
                 return {key: stored[key] for key in stored.files}
-        except (ValueError, OSError, EOFError):
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile):
             return None
 
     def check_writable(self) -> None:

@@ -84,7 +84,7 @@ def test_tiled__equals_whole_on_a_slide(name: str, parameters: dict, slide_rgb: 
 
 
 @pytest.mark.parametrize(("name", "parameters"), CASES)
-@pytest.mark.parametrize("folder", ["carrot_weed/images", "bsds500/images/test"])
+@pytest.mark.parametrize("folder", ["carrot_weed/images", "bsds500/images/val"])
 def test_tiled__equals_whole_on_photographs(
     name: str, parameters: dict, folder: str, data: Path
 ) -> None:

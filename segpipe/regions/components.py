@@ -1,0 +1,117 @@
+"""4-connected components of a small code map, by runs and union-find.
+
+A *run* is a maximal horizontal stretch of equal codes; runs are numbered in raster order of their
+first pixel. A component is named by its smallest run, so its root is its first pixel in raster
+order: the same pixel in every window that contains the component.
+"""
+
+import numpy as np
+from numba import njit
+
+u64 = np.uint64
+
+
+def components(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find the 4-connected components of equal code.
+
+    Parameters
+    ----------
+    codes
+        (h, w) uint8; pixels belong together iff they are neighbours and have equal codes.
+
+    Returns
+    -------
+    starts
+        int32[runs + 1]: linear index of each run's first pixel; the last entry is h * w.
+    rows
+        int32[h + 1]: first run of each row.
+    root
+        int32[runs]: the smallest run of the run's component.
+
+    Notes
+    -----
+    *Tiling*: a component that lies inside a window is the same, root pixel included, in all of them.
+    About 2 bytes and 4 operations a pixel, and some 40 a run.
+
+    Examples
+    --------
+    >>> starts, rows, root = components(np.array([[1, 1, 2], [2, 1, 2]], np.uint8))
+    >>> starts.tolist(), rows.tolist(), root.tolist()
+    ([0, 2, 3, 4, 5, 6], [0, 2, 5], [0, 1, 2, 0, 1])
+    """
+    h, w = codes.shape
+    if h * w >= 2**31:
+        raise ValueError(
+            f"a window may have up to 2^31 - 1 pixels, got {h} x {w}; take smaller tiles"
+        )
+    rows = _count_runs(codes)
+    starts = np.empty(rows[-1] + 1, np.int32)
+    _find_runs(codes, rows, starts)
+    root = np.arange(rows[-1], dtype=np.int32)
+    _join_rows(codes.reshape(-1), starts, rows, w, root)
+    return starts, rows, root
+
+
+@njit(nogil=True, cache=True)
+def _count_runs(codes):
+    """Return the number of runs before each row, int32[h + 1]."""
+    h, w = codes.shape
+    rows = np.empty(h + 1, np.int32)
+    rows[0] = 0
+    for y in range(h):
+        changes = 1
+        for x in range(1, w):
+            changes += np.int64(codes[u64(y), u64(x)] != codes[u64(y), u64(x - 1)])
+        rows[y + 1] = rows[y] + changes
+    return rows
+
+
+@njit(nogil=True, cache=True)
+def _find_runs(codes, rows, starts):
+    """Write the first pixel of every run: every pixel is written, only the place moves on (no branch)."""
+    h, w = codes.shape
+    change = np.empty(w, np.uint8)
+    for y in range(h):
+        for x in range(1, w):
+            change[u64(x)] = codes[u64(y), u64(x)] != codes[u64(y), u64(x - 1)]
+        starts[rows[y]] = y * w
+        place = u64(rows[y] + 1)
+        for x in range(1, w):
+            starts[place] = y * w + x
+            place += u64(change[u64(x)])
+    starts[rows[h]] = h * w
+
+
+@njit(nogil=True, cache=True)
+def _join_rows(codes, starts, rows, w, root):
+    """Unite vertically overlapping runs of equal code and flatten the forest to its roots."""
+    for y in range(1, rows.size - 1):
+        above = rows[y - 1]
+        for run in range(rows[y], rows[y + 1]):
+            code = codes[u64(starts[u64(run)])]
+            end = starts[u64(run + 1)] - w
+            while True:
+                if codes[u64(starts[u64(above)])] == code:
+                    _unite(root, above, run)
+                reach = starts[u64(above + 1)]
+                if reach <= end:
+                    above += 1
+                if reach >= end:
+                    break
+    for run in range(root.size):
+        root[run] = root[u64(root[u64(run)])]
+
+
+@njit(nogil=True, cache=True, forceinline=True)
+def _unite(root, a, b):
+    """Join the trees of runs a and b under the smaller root; paths are halved on the way."""
+    while root[u64(a)] != a:
+        root[u64(a)] = root[u64(root[u64(a)])]
+        a = root[u64(a)]
+    while root[u64(b)] != b:
+        root[u64(b)] = root[u64(root[u64(b)])]
+        b = root[u64(b)]
+    if a < b:
+        root[u64(b)] = a
+    elif b < a:
+        root[u64(a)] = b

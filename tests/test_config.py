@@ -1,0 +1,108 @@
+"""The configuration: what is allowed, and how it says what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segpipe.config import load, load_cluster, parse
+from segpipe.errors import InputError
+from segpipe.plan import build_method
+
+ROOT = Path(__file__).resolve().parents[1]
+GOOD = {"input": "a.tif", "output": "out", "method": "slic"}
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_ready_configurations__are_valid() -> None:
+    for path in ROOT.glob("configs/*.yaml"):
+        config = load(path)
+        for stage in config.work:
+            build_method(stage.method, stage.parameters)
+    for path in ROOT.glob("configs/cluster/*.yaml"):
+        parse({**GOOD, "cluster": load_cluster(path)})
+
+
+def test_relative_input__starts_at_the_yaml(tmp_path: Path) -> None:
+    path = write(tmp_path, "input: images/a.tif\noutput: runs/a\nmethod: slic\n")
+    config = load(path)
+    assert config.input == str(tmp_path / "images/a.tif")
+    assert config.output == "runs/a"
+    assert load(path, overrides={"input": "b.tif"}).input == "b.tif"
+
+
+def test_url__is_left_alone(tmp_path: Path) -> None:
+    path = write(tmp_path, "input: s3://bucket/a.tif\noutput: s3://bucket/run\nmethod: slic\n")
+    assert load(path).input == "s3://bucket/a.tif"
+
+
+def test_set__overrides_any_key(tmp_path: Path) -> None:
+    path = write(tmp_path, "input: a.tif\noutput: o\nmethod: slic\ntiles: {size: 1024}\n")
+    config = load(path, ["tiles.size=[500, 700]", "parameters.step=24", "cluster.memory=2GB"])
+    assert config.tiles.size == (500, 700)
+    assert config.parameters == {"step": 24}
+    assert config.cluster.memory == "2GB"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({**GOOD, "tile": 3}, "tile: unknown key; did you mean `tiles`"),
+        ({**GOOD, "tiles": {"sise": 3}}, "tiles.sise: unknown key; did you mean `size`"),
+        ({**GOOD, "cluster": {"worker": 3}}, "did you mean `workers`"),
+        ({**GOOD, "tiles": {"size": 3}}, "tiles.size"),
+        ({"input": "a", "method": "slic"}, "output: this key is needed"),
+        ({"input": "a", "output": "b"}, "give either `method`"),
+        ({**GOOD, "stages": [{"method": "slic"}]}, "give either `method`"),
+        ({**GOOD, "cluster": {"retries": -1}}, "cluster.retries"),
+        ({**GOOD, "max_pixels": 0}, "max_pixels"),
+        (
+            {"input": "a", "output": "b", "stages": [{"method": "slic"}, {"method": "slic"}]},
+            "two stages write the same label image",
+        ),
+    ],
+)
+def test_parse__explains_what_is_wrong(values: dict, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse(values)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("slik", {}, "did you mean `slic`"),
+        ("slic", {"stepp": 3}, "did you mean `step`"),
+        ("slic", {"step": 0}, "step"),
+        ("slic", {"step": "wide"}, "step"),
+        ("slic", {"compactness": -1}, "compactness"),
+    ],
+)
+def test_build_method__explains_what_is_wrong(name: str, parameters: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build_method(name, parameters)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("input: [", "not valid YAML"), ("- a\n", "key: value"), ("", "key: value")],
+)
+def test_load__explains_broken_files(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load(write(tmp_path, text))
+
+
+def test_load__missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read the configuration"):
+        load(tmp_path / "no.yaml")
+
+
+def test_set__needs_an_equals_sign(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="give key=value"):
+        load(write(tmp_path, "input: a\noutput: b\nmethod: slic\n"), ["tiles.size"])

@@ -1,0 +1,332 @@
+"""Whole runs in one process: one digest for every tiling and order, resume, verify, S3."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tifffile
+import zarr
+
+from segpipe import session
+from segpipe.config import Config, parse
+from segpipe.engine import Workload, merged, run_jobs
+from segpipe.errors import InputError, RunError
+from segpipe.methods.slic import slic
+from segpipe.run import Step, open_run
+from segpipe.store.digest import array_digest
+
+PARAMETERS = {"step": 10, "iterations": 3}
+
+
+class Quiet:
+    """A watch that only counts."""
+
+    def __init__(self) -> None:
+        self.done: dict[str, int] = {}
+
+    def __enter__(self) -> Quiet:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def begin(self, step: str, total: int) -> None:
+        self.done[step] = 0
+
+    def advance(self, step: str, done: int) -> None:
+        self.done[step] += done
+
+    def end(self, step: str) -> None: ...
+
+
+class Disorder:
+    """An executor that finishes tasks in a random order, two at a time."""
+
+    dashboard = None
+    workers = 5
+
+    def __init__(self, seed: int) -> None:
+        self._pool = ThreadPoolExecutor(2)
+        self._random = random.Random(seed)
+
+    def submit(self, function: Callable[..., Any], *args: Any, name: str) -> Future[Any]:
+        pause = self._random.random() * 0.02
+        return self._pool.submit(lambda: (time.sleep(pause), function(*args))[1])
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory, slide_rgb: np.ndarray) -> Path:
+    path = tmp_path_factory.mktemp("image") / "slide.tif"
+    tifffile.imwrite(path, slide_rgb, tile=(64, 64), photometric="rgb", compression="deflate")
+    return path
+
+
+def config(image: Path | str, output: Path | str, **more: Any) -> Config:
+    values = {
+        "input": str(image),
+        "output": str(output),
+        "method": "slic",
+        "parameters": PARAMETERS,
+        "cluster": {"workers": "none"},
+    }
+    return parse(values | more)
+
+
+def run(chosen: Config, *, resume: bool = False) -> dict[str, str]:
+    return session.execute(chosen, Quiet(), resume=resume)
+
+
+def state_of(output: Path) -> dict[str, Any]:
+    return json.loads((output / "run.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def expected(slide_rgb: np.ndarray) -> str:
+    return array_digest(slic(slide_rgb, **PARAMETERS))
+
+
+@pytest.mark.parametrize("size", ["whole", "auto", 64, 128, [100, 137], [400, 64]])
+def test_digest__is_that_of_the_plain_function(
+    size: Any, image: Path, expected: str, tmp_path: Path
+) -> None:
+    found = run(config(image, tmp_path / "run", tiles={"size": size}))
+    assert found["digest"] == expected
+    assert session.digest_of(str(tmp_path / "run")) == expected
+    assert session.verify_run(str(tmp_path / "run")) == []
+
+
+def test_table__does_not_depend_on_tiles(image: Path, slide_rgb: np.ndarray, tmp_path: Path) -> None:
+    from skimage.measure import regionprops_table
+
+    labels = slic(slide_rgb, **PARAMETERS)
+    names = ("label", "area", "bbox", "centroid", "intensity_mean")
+    expected = regionprops_table(labels, slide_rgb, properties=names)
+    for size in (64, [150, 90], "whole"):
+        output = tmp_path / str(size)
+        run(config(image, output, tiles={"size": size}))
+        table = pq.read_table(output / "segments.parquet")
+        assert table.column_names == list(expected)
+        for name, column in expected.items():
+            np.testing.assert_allclose(table[name], column, rtol=1e-12, err_msg=name)
+
+
+def test_order__does_not_matter(image: Path, expected: str, tmp_path: Path) -> None:
+    for seed in range(2):
+        chosen = config(image, tmp_path / str(seed), tiles={"size": 96})
+        started = open_run(session.prepare(chosen), resume=False)
+        for step in started.steps():
+            step.run(Disorder(seed), Quiet())
+        assert started.state["labels"]["slic"]["digest"] == expected
+
+
+def test_resume__does_only_what_is_missing(image: Path, expected: str, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    chosen = config(image, output, tiles={"size": 128})
+    interrupt_after(chosen, "slic-regions")
+    with pytest.raises(InputError, match="unfinished; go on with `segpipe resume"):
+        run(chosen)
+    assert not (output / "image.ome.zarr").exists(), "an unfinished run must not look finished"
+    with pytest.raises(InputError, match="not complete"):
+        session.digest_of(str(output))
+    assert run(session.stored_config(str(output)), resume=True)["digest"] == expected
+    steps = state_of(output)["steps"]
+    assert steps["slic-regions"]["reused"] == steps["slic-regions"]["tasks"] == 16
+    assert steps["slic-label"]["reused"] == 0
+
+
+@pytest.mark.parametrize("damage", ["delete", "truncate", "flip", "record"])
+def test_resume__redoes_what_is_damaged(
+    damage: str, image: Path, expected: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    chosen = config(image, output, tiles={"size": 128})
+    interrupt_after(chosen, "slic-regions")
+    victims = sorted((output / "work/slic/regions/c").rglob("*"))
+    victim = next(path for path in victims if path.is_file())
+    content = bytearray(victim.read_bytes())
+    if damage == "delete":
+        victim.unlink()
+    elif damage == "truncate":
+        victim.write_bytes(content[: len(content) // 2])
+    elif damage == "flip":
+        content[len(content) // 2] ^= 0x55
+        victim.write_bytes(content)
+    else:
+        record = sorted((output / "records/slic-regions").iterdir())[3]
+        record.write_bytes(record.read_bytes()[:40])
+    assert run(session.stored_config(str(output)), resume=True)["digest"] == expected
+    assert state_of(output)["steps"]["slic-regions"]["reused"] == 15
+
+
+def interrupt_after(chosen: Config, last: str) -> None:
+    """Do a run's steps up to `last`, then act as if the process had died."""
+    started = open_run(session.prepare(chosen), resume=False)
+    with session.clusters.open_executor(chosen.cluster) as executor:
+        for step in started.steps():
+            step.run(executor, Quiet())
+            if step.name == last:
+                break
+    state = state_of(Path(chosen.output))
+    state["process"]["pid"] = 2**22 + 1  # no process has this number
+    started.folder.put_json("run.json", state)
+
+
+def test_finished_run__is_not_done_again(image: Path, tmp_path: Path) -> None:
+    chosen = config(image, tmp_path / "run")
+    run(chosen)
+    for resume in (False, True):
+        with pytest.raises(InputError, match="is complete"):
+            run(chosen, resume=resume)
+
+
+def test_other_run__is_refused(image: Path, tmp_path: Path) -> None:
+    run(config(image, tmp_path / "run"))
+    with pytest.raises(InputError, match="holds another run"):
+        run(config(image, tmp_path / "run", parameters={"step": 12}))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("keep me")
+    with pytest.raises(InputError, match="no segpipe run"):
+        run(config(image, tmp_path / "mine"))
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_verify__finds_what_was_changed(image: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    run(config(image, output, tiles={"size": 128}))
+    labels = zarr.open_array(output / "image.ome.zarr/labels/slic/0", mode="r+")
+    labels[200, 200] += 1
+    bad = session.verify_run(str(output))
+    assert any("labels/slic/0" in line for line in bad)
+    assert any("digest differs" in line for line in bad)
+
+
+def test_mask__limits_the_work(image: Path, slide_rgb: np.ndarray, tmp_path: Path) -> None:
+    mask = np.zeros(slide_rgb.shape[:2], np.uint8)
+    mask[50:300, 90:410] = 255
+    tifffile.imwrite(tmp_path / "mask.tif", mask)
+    expected = array_digest(slic(slide_rgb, mask=mask > 0, **PARAMETERS))
+    polygon = [[90, 50], [410, 50], [410, 300], [90, 300], [90, 50]]
+    feature = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [polygon]}}
+    (tmp_path / "area.geojson").write_text(json.dumps(feature))
+    for number, (name, size) in enumerate([("mask.tif", 64), ("area.geojson", [130, 97])]):
+        chosen = config(image, tmp_path / f"run{number}", mask=str(tmp_path / name), tiles={"size": size})
+        assert run(chosen)["digest"] == expected
+
+
+def test_output_is_valid_ome_zarr(image: Path, tmp_path: Path) -> None:
+    import yaozarrs
+    from ome_zarr_models.v05 import Image
+
+    run(config(image, tmp_path / "run", tiles={"size": 128}))
+    folder = tmp_path / "run/image.ome.zarr"
+    yaozarrs.validate_zarr_store(str(folder))
+    found = Image.from_zarr(zarr.open_group(folder, mode="r"))
+    assert found.labels is not None
+
+
+def test_two_stages__write_two_label_images(image: Path, slide_rgb: np.ndarray, tmp_path: Path) -> None:
+    stages = [
+        {"method": "slic", "name": "fine", "parameters": {"step": 8, "iterations": 2}},
+        {"method": "slic", "name": "coarse", "parameters": {"step": 20, "iterations": 2}},
+    ]
+    values = {"input": str(image), "output": str(tmp_path / "run"), "stages": stages}
+    found = run(parse(values | {"cluster": {"workers": "none"}, "tiles": {"size": 128}}))
+    assert found["fine digest"] == array_digest(slic(slide_rgb, step=8, iterations=2))
+    assert session.digest_of(str(tmp_path / "run"), "coarse") == found["coarse digest"]
+    assert (tmp_path / "run/segments-fine.parquet").is_file()
+
+
+def test_float_image__with_nodata(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.normal(size=(150, 130, 2)).astype(np.float32)
+    pixels[40:60, 30:90] = np.nan
+    tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(64, 64), planarconfig="contig")
+    expected = array_digest(slic(pixels, **PARAMETERS))
+    for size in (64, "whole"):
+        chosen = config(tmp_path / "a.tif", tmp_path / str(size), tiles={"size": size})
+        assert run(chosen)["digest"] == expected
+
+
+def test_s3__output_and_input(image: Path, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        for name, value in {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        client = boto3.client("s3", endpoint_url=endpoint)
+        client.create_bucket(Bucket="images")
+        client.upload_file(str(image), "images", "slide.tif")
+        chosen = config("s3://images/slide.tif", "s3://images/run", tiles={"size": 200})
+        assert run(chosen)["digest"] == expected
+        assert session.digest_of("s3://images/run") == expected
+        assert session.verify_run("s3://images/run") == []
+        with pytest.raises(InputError, match="is complete"):
+            run(chosen)
+    finally:
+        server.stop()
+
+
+def test_failed_task__leaves_the_others(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from segpipe.store.arrays import Region
+
+    chosen = config(image, tmp_path / "run", tiles={"size": 128})
+    write = Region.write
+
+    def full(region: Region, pixels: np.ndarray) -> str:
+        if region.path == "slic/regions" and region.box.start == (128, 256):
+            raise OSError(28, "No space left on device")
+        return write(region, pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Region, "write", full)
+        with pytest.raises(RunError, match="task 6 failed"):
+            run(chosen)
+    assert state_of(tmp_path / "run")["state"] == "running"
+
+
+def test_step_names__say_what_is_done(image: Path, tmp_path: Path) -> None:
+    steps = open_run(session.prepare(config(image, tmp_path / "run")), resume=False).steps()
+    assert all(isinstance(step, Step) for step in steps)
+    names = [step.name for step in steps]
+    assert names == ["ingest", "slic-regions", "slic-label", "finish", "publish"]
+
+
+def test_lost_task__is_never_success() -> None:
+    class Job:
+        name = "job"
+
+        def __len__(self) -> int:
+            return 3
+
+    class Forgetful(Disorder):
+        def submit(self, function: Callable[..., Any], *args: Any, name: str) -> Future[Any]:
+            future: Future[Any] = Future()
+            future.set_result([])
+            return future
+
+    with pytest.raises(RunError, match="3 tasks were lost"):
+        run_jobs("job", [Workload(Job())], Forgetful(0), Quiet())
+
+
+def test_merged__is_a_tree() -> None:
+    assert merged(lambda parts: sum(parts), list(range(1000))) == 499500
+    assert merged(lambda parts: sum(parts), [7]) == 7
