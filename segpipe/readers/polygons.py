@@ -1,0 +1,218 @@
+"""Polygons from vector files, and the pixels they cover.
+
+A pixel is covered when its centre lies in a polygon by the even-odd rule (holes are rings like any
+other); polygons of one file are united. Crossings are computed from global coordinates, row by row,
+in float64, with every edge taken from its upper to its lower end: they do not depend on the window,
+and two polygons that share an edge leave neither gap nor overlap.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segpipe.readers.base import ReadError, SourceInfo
+from segpipe.readers.places import open_place, said_plainly
+from segpipe.tiles import Box
+
+Rings = list[np.ndarray]
+"""Closed rings (n, 2) of x, y; the first is the outline."""
+
+LONGITUDE_LATITUDE = {"EPSG:4326", "OGC:CRS84"}
+"""GeoJSON writes both with longitude first."""
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """Edges of polygons in pixel coordinates, polygon by polygon."""
+
+    edges: np.ndarray
+    """(n, 4) float64: x and y of the upper end, x and y of the lower end; none is horizontal."""
+    first: np.ndarray
+    """Index of the first edge of every polygon, and the number of edges."""
+    bounds: np.ndarray
+    """(polygons, 4): smallest x, y, largest x, y."""
+
+    def draw(self, box: Box) -> np.ndarray:
+        """Return (rows, columns) uint8, 1 where a pixel centre of `box` lies in a polygon."""
+        out = np.zeros(box.shape, np.uint8)
+        for number in self.touching(box):
+            edges = self.edges[self.first[number] : self.first[number + 1]]
+            rows = _row_range(edges, box)
+            if rows is not None:
+                out[rows] |= _inside(edges, box, rows)
+        return out
+
+    def touching(self, box: Box) -> np.ndarray:
+        """Numbers of the polygons whose bounds meet `box`."""
+        (top, left), (bottom, right) = box.start, box.stop
+        x0, y0, x1, y1 = self.bounds.T
+        return np.flatnonzero((x0 < right) & (x1 > left) & (y0 < bottom) & (y1 > top))
+
+
+def _row_range(edges: np.ndarray, box: Box) -> slice | None:
+    """Rows of `box` that the polygon may reach, relative to the box."""
+    top = max(int(np.floor(edges[:, 1].min())), box.start[0])
+    bottom = min(int(np.ceil(edges[:, 3].max())), box.stop[0])
+    return slice(top - box.start[0], bottom - box.start[0]) if top < bottom else None
+
+
+def _inside(edges: np.ndarray, box: Box, rows: slice) -> np.ndarray:
+    """Return 1 where a pixel centre has an odd number of crossings to its left or on it."""
+    top, height = box.start[0] + rows.start, rows.stop - rows.start
+    left, width = box.start[1], box.shape[1]
+    # An edge crosses the rows whose centres y + 0.5 lie in [upper end, lower end).
+    start = np.clip(np.ceil(edges[:, 1] - 0.5), top, top + height).astype(np.int64)
+    stop = np.clip(np.ceil(edges[:, 3] - 0.5), top, top + height).astype(np.int64)
+    counts = stop - start
+    edge = np.repeat(np.arange(len(edges)), counts)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + start[edge]
+    x0, y0, x1, y1 = edges[edge].T
+    crossing = x0 + (row + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
+    column = np.clip(np.ceil(crossing - 0.5) - left, 0, width).astype(np.int64)
+    flips = np.bincount((row - top) * (width + 1) + column, minlength=height * (width + 1))
+    odd = np.cumsum(flips.reshape(height, width + 1)[:, :width], axis=1) & 1
+    return odd.astype(np.uint8)
+
+
+def read_polygons(where: str, info: SourceInfo) -> Polygons:
+    """Read the polygons of a vector file into pixel coordinates of the image `info`."""
+    suffix = Path(where.split("?")[0]).suffix.lower()
+    parts, crs = _geojson(where) if suffix in (".geojson", ".json") else _ogr(where)
+    _check_crs(where, crs, info)
+    try:
+        polygons = [[_to_pixels(ring, info) for ring in rings] for rings in parts]
+    except (ValueError, IndexError, TypeError) as err:
+        raise ReadError(
+            f"{where}: a polygon has coordinates that are not lists of x, y ({err}); write it again"
+        ) from err
+    polygons = [rings for rings in polygons if any(len(ring) > 3 for ring in rings)]
+    if not polygons:
+        raise ReadError(f"{where} has no polygon in it; give a file with Polygon or MultiPolygon")
+    found = _edges(polygons)
+    if not len(found.touching(Box((0, 0), info.shape))):
+        x0, y0 = found.bounds[:, :2].min(axis=0)
+        x1, y1 = found.bounds[:, 2:].max(axis=0)
+        raise ReadError(
+            f"no polygon of {where} touches the image: in its pixels they span columns {x0:.1f} to "
+            f"{x1:.1f} and rows {y0:.1f} to {y1:.1f}, the image has {info.shape[1]} columns and "
+            f"{info.shape[0]} rows; coordinates must be in {_expected(info)}"
+        )
+    return found
+
+
+def _expected(info: SourceInfo) -> str:
+    """Return the words for the coordinates that polygons need."""
+    if info.transform is None:
+        return "pixels, x right and y down"
+    return f"the image's coordinate system, {info.crs or 'which has no EPSG code'}"
+
+
+def _check_crs(where: str, crs: str | None, info: SourceInfo) -> None:
+    """Refuse polygons in another coordinate system than the image's."""
+    if info.transform is None or info.crs is None or crs is None or crs == info.crs:
+        return
+    if {crs, info.crs} <= LONGITUDE_LATITUDE:
+        return
+    raise ReadError(
+        f"polygons of {where} are in {crs}, the image is in {info.crs}; reproject them, for "
+        f"example with ogr2ogr -t_srs {info.crs}"
+    )
+
+
+def _to_pixels(ring: Any, info: SourceInfo) -> np.ndarray:
+    """Return a closed ring (n, 2) in pixel coordinates."""
+    points = np.asarray(ring, np.float64)[:, :2]
+    if info.transform is not None:
+        a, b, c, d, e, f = info.transform
+        x, y = points[:, 0] - c, points[:, 1] - f
+        points = np.stack([e * x - b * y, a * y - d * x], axis=1) / (a * e - b * d)
+    return points if (points[0] == points[-1]).all() else np.concatenate([points, points[:1]])
+
+
+def _edges(polygons: list[Rings]) -> Polygons:
+    """Collect the edges of all polygons, each from its upper to its lower end."""
+    edges, bounds = [], []
+    for rings in polygons:
+        pieces = np.concatenate([np.hstack([ring[:-1], ring[1:]]) for ring in rings])
+        turned = np.where(pieces[:, 1:2] > pieces[:, 3:4], pieces[:, [2, 3, 0, 1]], pieces)
+        edges.append(turned[turned[:, 1] < turned[:, 3]])
+        points = np.concatenate(rings)
+        bounds.append(np.concatenate([points.min(axis=0), points.max(axis=0)]))
+    first = np.cumsum([0, *(len(e) for e in edges)])
+    return Polygons(np.concatenate(edges), first, np.array(bounds))
+
+
+def _geojson(where: str) -> tuple[list[Any], str | None]:
+    """Return the rings of all polygons and the CRS, None where the file names none."""
+    place = open_place(where)
+    try:
+        with said_plainly(where), place.stream() as file:
+            text = file.read()
+    finally:
+        place.close()
+    try:
+        content = json.loads(text)
+        crs = content.get("crs") if isinstance(content, dict) else None
+        name = crs["properties"]["name"] if crs else None
+        return list(_rings(content)), _epsg(name)
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        raise ReadError(
+            f"{where} is not GeoJSON ({type(err).__name__}: {err}); give a FeatureCollection of "
+            "polygons"
+        ) from err
+
+
+def _rings(node: Any) -> Iterator[Any]:
+    """Yield the rings of every polygon in a GeoJSON object, however deep it lies."""
+    if node is None:
+        return
+    if isinstance(node, list):
+        for one in node:
+            yield from _rings(one)
+    elif node["type"] == "Polygon":
+        yield node["coordinates"]
+    elif node["type"] == "MultiPolygon":
+        yield from node["coordinates"]
+    else:
+        for key in ("features", "geometry", "geometries"):
+            yield from _rings(node.get(key))
+
+
+def _epsg(name: str | None) -> str | None:
+    """Return ``EPSG:n`` of the ways GeoJSON and GDAL name a CRS.
+
+    >>> _epsg("urn:ogc:def:crs:EPSG::32632"), _epsg("urn:ogc:def:crs:OGC:1.3:CRS84")
+    ('EPSG:32632', 'OGC:CRS84')
+    """
+    if name is None:
+        return None
+    parts = [part for part in name.upper().split(":") if part]
+    if parts[-1] == "CRS84":
+        return "OGC:CRS84"
+    return f"EPSG:{parts[-1]}" if "EPSG" in parts else name
+
+
+def _ogr(where: str) -> tuple[list[Any], str | None]:
+    """Return the same of any file that GDAL reads."""
+    try:
+        import pyogrio.raw
+        import shapely
+    except ImportError as err:
+        raise ReadError(
+            f"{where}: reading {Path(where).suffix} needs pyogrio and shapely; install them, or "
+            "convert the polygons to GeoJSON"
+        ) from err
+    try:
+        meta, _, geometries, _ = pyogrio.raw.read(where, columns=[])
+        shapes: Iterable[Any] = shapely.from_wkb(geometries)
+    except Exception as err:
+        # pyogrio and GDAL have many kinds of errors for one thing: the file cannot be read.
+        raise ReadError(f"{where} cannot be read as polygons ({err}); check the file") from err
+    nodes = [None if s is None else shapely.geometry.mapping(s) for s in shapes]
+    return list(_rings(nodes)), _epsg(meta.get("crs"))
