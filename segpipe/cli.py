@@ -21,6 +21,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 the run failed (resume it), 2 something given cannot be used, "
     "130 interrupted (resume it).",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -53,9 +54,10 @@ def main() -> None:
             raise
         err.print(f"segpipe: {error}", style="red", markup=False)
         sys.exit(EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILED)
-    except KeyboardInterrupt:
-        err.print("segpipe: interrupted; finished tiles are kept, go on with `segpipe resume`")
-        sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as end:
+        if end.code == EXIT_INTERRUPTED:  # what typer makes of KeyboardInterrupt
+            err.print("segpipe: interrupted; finished tiles are kept, go on with `segpipe resume`")
+        raise
 
 
 @app.callback(invoke_without_command=True)
@@ -120,10 +122,15 @@ def methods(
     debug: Debug = False,
 ) -> None:
     """List the methods, or explain one and its parameters."""
-    from segpipe.methods import everything, find
+    from segpipe.methods import everything, find, parameters
 
     if name:
-        out.print(find(name).__doc__ or name, markup=False)
+        method = find(name)
+        out.print(f"{name} ({method.exactness}): {method.__doc__}\n", markup=False)
+        table = Table("parameter", "default", "meaning", box=None, pad_edge=False)
+        for field, _kind, default, meaning in parameters(method):
+            table.add_row(field, default, " ".join(meaning.split()))
+        out.print(table)
         return
     table = Table("method", "tiles", "what it does", box=None, pad_edge=False)
     for key, method in everything().items():

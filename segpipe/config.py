@@ -158,6 +158,11 @@ def parse(values: dict[str, Any], where: str = "the configuration") -> Config:
         raise InputError("\n".join([f"{where} cannot be used:", *lines])) from error
 
 
+def dump(values: dict[str, Any]) -> str:
+    """Return configuration values as YAML."""
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=88)
+
+
 def load_cluster(path: str | Path) -> dict[str, Any]:
     """Read a cluster file: the keys of `cluster`, alone or under that name."""
     values = _read(path)

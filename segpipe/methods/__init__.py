@@ -6,9 +6,14 @@ be told about it.
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import difflib
 import importlib
+import inspect
+import itertools
 import pkgutil
+import textwrap
 from typing import Any
 
 from segpipe.errors import InputError
@@ -26,6 +31,23 @@ def find(name: str) -> type[Any]:
         hint = f"did you mean `{close[0]}`?" if close else f"methods are {', '.join(known)}"
         raise InputError(f"there is no method `{name}`; {hint}")
     return known[name]
+
+
+def parameters(method: type[Any]) -> list[tuple[str, str, str, str]]:
+    """Return (name, type, default, meaning) of a method's parameters.
+
+    The meaning is the string below the field in the source, which Python itself does not keep.
+    """
+    body = ast.parse(textwrap.dedent(inspect.getsource(method))).body[0].body  # type: ignore[attr-defined]
+    meanings = {
+        field.target.id: inspect.cleandoc(text.value.value)
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
+    return [
+        (field.name, str(field.type), str(field.default), meanings.get(field.name, ""))
+        for field in dataclasses.fields(method)
+    ]
 
 
 def everything() -> dict[str, type[Any]]:

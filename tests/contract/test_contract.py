@@ -35,7 +35,6 @@ def images(rng: np.random.Generator) -> dict[str, np.ndarray]:
         "noise": rng.integers(0, 256, (230, 190, 3), dtype=np.uint8),
         "gray16": rng.integers(0, 4000, (230, 190, 1)).astype(np.uint16),
         "bands": (rng.random((230, 190, 5)) * np.sin(x / 9)[..., None]).astype(np.float32),
-        "one-pixel": np.zeros((1, 1, 3), np.uint8),
         "one-row": rng.integers(0, 256, (1, 150, 3), dtype=np.uint8),
     }
 

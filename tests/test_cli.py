@@ -1,0 +1,171 @@
+"""The command line as a user meets it: results on the last lines, errors without tracebacks."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from segpipe import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def segpipe(*arguments: str | Path, code: int = 0) -> str:
+    """Run the command line; return what it printed (both streams) after checking the exit code.
+
+    It runs in this process: what it does is the same, and starting Python is the dear part.
+    """
+    printed = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
+    ):
+        patch.setattr(sys, "argv", ["segpipe", *map(str, arguments)])
+        try:
+            cli.main()
+            found = 0
+        except SystemExit as done:
+            found = done.code or 0
+    text = printed.getvalue()
+    assert found == code, text
+    assert "Traceback" not in text
+    return text
+
+
+def test_installed_command__fails_without_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "segpipe", "run", str(tmp_path / "none.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith("segpipe: cannot read the configuration")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small image, its configuration, and a finished run of it."""
+    folder = tmp_path_factory.mktemp("cli")
+    pixels = np.random.default_rng(0).integers(0, 255, (200, 240, 3), dtype=np.uint8)
+    tifffile.imwrite(folder / "a.tif", pixels, tile=(64, 64), photometric="rgb")
+    (folder / "run.yaml").write_text(
+        f"input: a.tif\noutput: {folder}/done\nmethod: slic\n"
+        "parameters: {step: 12, iterations: 2}\ncluster: {workers: none}\n"
+    )
+    segpipe("run", folder / "run.yaml")
+    return folder
+
+
+def test_run__prints_where_everything_is(files: Path, tmp_path: Path) -> None:
+    text = segpipe("run", files / "run.yaml", "--output", tmp_path / "r", "--set", "tiles.size=100")
+    for word in ("segments", "labels", "digest", "table", "report", "Mpx/s"):
+        assert word in text
+    assert (tmp_path / "r/report.html").is_file()
+
+
+def test_digest__stands_alone_on_its_line(files: Path) -> None:
+    line = segpipe("digest", files / "done")
+    assert len(line.strip()) == 64
+    assert line == line.strip() + "\n"
+    assert set(line.strip()) <= set("0123456789abcdef")
+
+
+def test_verify__says_so(files: Path) -> None:
+    assert "as they were written" in segpipe("verify", files / "done")
+
+
+def test_plan__shows_the_passes_and_writes_nothing(files: Path, tmp_path: Path) -> None:
+    text = segpipe("plan", files / "run.yaml", "--output", tmp_path / "never")
+    for word in ("image-ingest", "slic-regions", "slic-label", "halo", "per worker"):
+        assert word in text
+    assert not (tmp_path / "never").exists()
+
+
+def test_methods__lists_and_explains() -> None:
+    assert "slic" in segpipe("methods")
+    assert "compactness" in segpipe("methods", "slic")
+    assert "did you mean `slic`" in segpipe("methods", "slik", code=2)
+
+
+@pytest.mark.parametrize(
+    "command", ["", "run", "plan", "resume", "methods", "digest", "verify", "view"]
+)
+def test_help__is_there(command: str) -> None:
+    text = segpipe(*command.split(), "--help")
+    assert "Usage" in text
+    assert len(text.splitlines()) > 8
+
+
+def test_version__is_printed() -> None:
+    from segpipe import __version__
+
+    assert segpipe("--version").strip() == __version__
+
+
+def make_bad_inputs(folder: Path) -> None:
+    good = (folder / "a.tif").read_bytes()
+    (folder / "truncated.tif").write_bytes(good[: len(good) // 2])
+    (folder / "empty.tif").write_bytes(b"")
+    (folder / "text.tif").write_text("this is no image")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--input", "{f}/none.tif"], ["none.tif"]),
+        (["--input", "{f}/truncated.tif"], ["truncated.tif"]),
+        (["--input", "{f}/empty.tif"], ["empty.tif"]),
+        (["--input", "{f}/text.tif"], ["text.tif"]),
+        (["--set", "tiles.sise=3"], ["did you mean `size`"]),
+        (["--set", "parameters.stepp=3"], ["did you mean `step`"]),
+        (["--set", "parameters.step=0"], ["step", "got 0"]),
+        (["--set", "parameters.step=255"], ["step 255", "200"]),
+        (["--set", "tiles.size=10"], ["tiles.size"]),
+        (["--set", "max_pixels=1000"], ["48,000", "max_pixels"]),
+        (["--set", "cluster.memory=10MB", "--workers", "2"], ["needs about", "cluster.memory"]),
+        (["--set", "cluster.memory=much"], ["no size"]),
+        (["--set", "mask={f}/none.geojson"], ["none.geojson"]),
+        (["--output", "{f}/done"], ["is complete"]),
+        (["--output", "{f}"], ["no segpipe run"]),
+        (["--output", "/proc/nowhere/run"], ["cannot write", "/proc/nowhere"]),
+        (["--cluster", "tcp://127.0.0.1:9"], ["cannot reach", "127.0.0.1:9"]),
+        (["--cluster", "local"], ["YAML file or an address"]),
+        (["--set", "nonsense"], ["key=value"]),
+    ],
+)
+def test_bad_input__is_explained_before_anything_is_written(
+    arguments: list[str], words: list[str], files: Path, tmp_path: Path
+) -> None:
+    make_bad_inputs(files)
+    given = [a.format(f=files) for a in arguments]
+    if "--output" not in given:
+        given += ["--output", str(tmp_path / "run")]
+    text = segpipe("run", files / "run.yaml", *given, code=2)
+    for word in words:
+        assert word in text, text
+    assert not (tmp_path / "run").exists(), "something was written"
+
+
+@pytest.mark.parametrize("command", ["digest", "resume", "verify", "view"])
+def test_no_run__is_explained(command: str, tmp_path: Path) -> None:
+    text = segpipe(command, tmp_path / "none", code=2)
+    assert "none" in text
+    assert not (tmp_path / "none").exists()
+
+
+def test_corrupt_tile__fails_with_its_place_and_can_be_resumed(files: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8)
+    path = tmp_path / "c.tif"
+    tifffile.imwrite(path, pixels, tile=(64, 64), photometric="rgb", compression="deflate")
+    with tifffile.TiffFile(path) as tif:
+        offset = tif.pages.first.dataoffsets[5]
+    intact = path.read_bytes()
+    path.write_bytes(intact[:offset] + b"\x55" * 2000 + intact[offset + 2000 :])
+    text = segpipe("run", files / "run.yaml", "--input", path, "--output", tmp_path / "r", code=2)
+    assert "c.tif" in text
