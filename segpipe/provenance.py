@@ -9,12 +9,18 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 import segpipe
 from segpipe.errors import InputError
+
+LIBRARIES = ("numpy", "numba", "zarr", "dask", "tifffile", "imagecodecs", "pyvips")
+"""Libraries whose versions are written down."""
 
 if TYPE_CHECKING:
     from segpipe.jobs import Report
@@ -90,7 +96,7 @@ def _check_same(folder: Folder, stored: dict[str, Any], plan: Plan, *, resume: b
             f"`output`"
         )
     process = stored["process"]
-    if _alive(process["host"], process["pid"]):
+    if _alive(process):
         raise InputError(
             f"process {process['pid']} is working on {folder} at this moment; wait for it, or "
             f"stop it"
@@ -101,22 +107,25 @@ def _check_same(folder: Folder, stored: dict[str, Any], plan: Plan, *, resume: b
         )
 
 
-def _alive(host: str, pid: int) -> bool:
+def _alive(process: Mapping[str, Any]) -> bool:
     """Whether the process that began a run still exists (can be told on its own machine only)."""
-    if host != socket.gethostname() or pid == os.getpid():
+    if process["host"] != socket.gethostname() or process["pid"] == os.getpid():
         return False
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        found = psutil.Process(process["pid"])
+        # numbers of processes come again, soon and always the same ones in a container
+        same = abs(found.create_time() - process["since"]) < 1.0
+        return same and found.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
+    except psutil.AccessDenied:
         return True
-    return True
 
 
 def _new_state(plan: Plan) -> dict[str, Any]:
     return {
         "segpipe": segpipe.__version__,
+        "versions": {name: metadata.version(name) for name in LIBRARIES},
         "state": "running",
         "identity": plan.identity,
         "config": _resolved(plan),
@@ -124,7 +133,11 @@ def _new_state(plan: Plan) -> dict[str, Any]:
         "tile": list(plan.grid.size),
         "exactness": {stage.name: stage.method.exactness for stage in plan.stages},
         "machine": _machine(plan.limits.workers, plan.limits.memory),
-        "process": {"host": socket.gethostname(), "pid": os.getpid()},
+        "process": {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "since": psutil.Process().create_time(),
+        },
         "started": timestamp(),
         "begun": time.time(),
         "seconds_before": 0.0,

@@ -29,14 +29,15 @@ from segpipe.passes import Pass
 from segpipe.plan import Plan, StagePlan
 from segpipe.provenance import claim, note_step, task_key, timestamp
 from segpipe.report import write_report
+from segpipe.store import IMAGE
 from segpipe.store.arrays import create_array
 from segpipe.store.folder import Folder
 from segpipe.store.ome import Calibration, level_shapes, publish_image, publish_labels
 from segpipe.tiles import Grid
 
-PARTIAL, FINAL = "partial.ome.zarr", "image.ome.zarr"
-"""The image carries the first name until it is complete (in an object store, where nothing can be
-renamed, it has the second name from the start and gets its metadata last)."""
+PARTIAL = "partial.ome.zarr"
+"""The image carries this name until it is complete (in an object store, where nothing can be
+renamed, it has its final name from the start and gets its metadata last)."""
 PYRAMID_BLOCK, PYRAMID_LEVELS = 4096, 4
 """One pyramid task reads a block and halves it this often; the smallest piece is a fair chunk."""
 MIN_TASK_PIXELS = 1 << 20
@@ -67,7 +68,7 @@ class Run:
     def image_folder(self) -> Folder:
         """Where the OME-Zarr image lies at the moment."""
         done = self.folder.local is None or self.state["state"] == "complete"
-        return self.folder / (FINAL if done else PARTIAL)
+        return self.folder / (IMAGE if done else PARTIAL)
 
     def steps(self) -> list[Step]:
         """Everything to do, in order."""
@@ -186,7 +187,7 @@ class Run:
         place = {"crs": source.crs, "transform": source.transform}
         publish_image(self.image_folder, levels, calibration, list(source.channel_names), place)
         if self.folder.local is not None:
-            os.replace(self.folder.local / PARTIAL, self.folder.local / FINAL)
+            os.replace(self.folder.local / PARTIAL, self.folder.local / IMAGE)
         wall = self.state["seconds_before"] + time.time() - self.state["begun"]
         self.state |= {"state": "complete", "ended": timestamp(), "wall_seconds": wall}
         self.folder.put("report.html", write_report(self.folder, self.state).encode())
@@ -208,9 +209,9 @@ def open_run(plan: Plan, *, resume: bool) -> Run:
     """Claim the run folder for a plan; see `segpipe.provenance.claim`."""
     folder = Folder(plan.config.output)
     run = Run(plan, folder, claim(folder, plan, resume=resume))
-    if folder.local is not None and (folder.local / FINAL).is_dir():
+    if folder.local is not None and (folder.local / IMAGE).is_dir():
         # interrupted between the renaming and the last word in run.json
-        os.replace(folder.local / FINAL, folder.local / PARTIAL)
+        os.replace(folder.local / IMAGE, folder.local / PARTIAL)
     return run
 
 

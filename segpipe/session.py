@@ -14,6 +14,7 @@ from segpipe.errors import InputError
 from segpipe.plan import Plan, make_plan
 from segpipe.readers import open_mask, open_source
 from segpipe.run import Run, open_run
+from segpipe.store import IMAGE
 from segpipe.store.digest import label_digest
 from segpipe.store.folder import Folder
 from segpipe.verify import verify
@@ -94,7 +95,7 @@ def summary(run: Run, dashboard: str | None) -> dict[str, str]:
     for name, found in state["labels"].items():
         prefix = "" if len(state["labels"]) == 1 else f"{name} "
         lines[f"{prefix}segments"] = str(found["segments"])
-        lines[f"{prefix}labels"] = f"{folder}/image.ome.zarr/labels/{name}"
+        lines[f"{prefix}labels"] = f"{folder}/{IMAGE}/labels/{name}"
         lines[f"{prefix}digest"] = found["digest"]
     lines["table"] = f"{folder}/segments.parquet"
     lines["report"] = f"{folder}/report.html"
@@ -112,7 +113,7 @@ def digest_of(run: str, stage: str | None = None) -> str:
         raise InputError(f"the run has several label images: choose with --stage {'|'.join(names)}")
     if stage is not None and stage not in names:
         raise InputError(f"the run has no label image `{stage}`; it has {', '.join(names)}")
-    return label_digest(Folder(run) / "image.ome.zarr", f"labels/{stage or names[0]}/0")
+    return label_digest(Folder(run) / IMAGE, f"labels/{stage or names[0]}/0")
 
 
 def verify_run(run: str) -> list[str]:

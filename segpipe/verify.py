@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from segpipe.jobs import META, damaged
-from segpipe.run import FINAL
+from segpipe.store import IMAGE
 from segpipe.store.arrays import Region
 from segpipe.store.digest import label_digest
 from segpipe.store.folder import Folder
@@ -27,14 +27,14 @@ def verify(folder: Folder, state: dict[str, Any]) -> list[str]:
         found = damaged(_regions(folder, meta), folder, meta | {"objects": objects})
         bad += [f"{part}: differs from {name}" for part in found]
     for stage, said in state["labels"].items():
-        if label_digest(folder / FINAL, f"labels/{stage}/0") != said["digest"]:
+        if label_digest(folder / IMAGE, f"labels/{stage}/0") != said["digest"]:
             bad.append(f"labels/{stage}: the digest differs from run.json")
     return bad
 
 
 def _regions(folder: Folder, meta: dict[str, Any]) -> list[Region]:
     """Return the regions of the image that a task wrote."""
-    image = folder / FINAL
+    image = folder / IMAGE
     return [
         Region(image, name.removeprefix("image/"), Box(tuple(wrote["start"]), tuple(wrote["stop"])))
         for name, wrote in meta["outputs"].items()

@@ -1,10 +1,11 @@
 """`segpipe view`: image and labels of a finished run in the browser, with neuroglancer.
 
-The browser itself asks for the chunks that it shows, at the pyramid level it needs, and decodes them.
-So this process hands out bytes and nothing else, and a gigapixel image opens as fast as a small one.
-Everything comes from one local server, the client included (it is part of the neuroglancer wheel):
-no other host is ever asked. Addresses hold a random token, so nobody else on this machine can guess
-them. Through an SSH tunnel, forward the same port: ``ssh -L 9000:127.0.0.1:9000 host``.
+The browser itself asks for the chunks that it shows, at the pyramid level it needs, and decodes
+them. So this process hands out bytes and nothing else, and a gigapixel image opens as fast as a
+small one. Everything comes from one local server, the client included (it is part of the
+neuroglancer wheel): no other host is ever asked. Addresses hold a random token, so nobody else on
+this machine can guess them. Through an SSH tunnel, forward the same port:
+``ssh -L 9000:127.0.0.1:9000 host``.
 """
 
 from __future__ import annotations
@@ -23,19 +24,22 @@ import tornado.web
 from neuroglancer.random_token import make_random_token
 
 from segpipe.errors import InputError
-from segpipe.report.display import IMAGE, Range, open_display
+from segpipe.report.display import Range, open_display
+from segpipe.store import IMAGE
 from segpipe.store.folder import Folder
 
 LOOPBACK = "127.0.0.1"
-PANEL = (800, 1200)
+PANEL = (700, 1200)
 """Rows and columns of a usual browser window, to which the image is fitted at first."""
-OPACITY = 0.35
+OPACITY = 0.25
 """Of the labels: segments can be told apart and the image shows through."""
 SI_PREFIXES = {
     "": 1.0, "kilo": 1e3, "centi": 1e-2, "milli": 1e-3, "micro": 1e-6, "nano": 1e-9, "pico": 1e-12
 }  # fmt: skip
 METRES = {
-    f"{prefix}{name}": factor for prefix, factor in SI_PREFIXES.items() for name in ("meter", "metre")
+    f"{prefix}{name}": factor
+    for prefix, factor in SI_PREFIXES.items()
+    for name in ("meter", "metre")
 } | {"angstrom": 1e-10, "inch": 0.0254, "foot": 0.3048, "yard": 0.9144, "mile": 1609.34}
 """Units of length -> metres; the client knows the same ones, and refuses any other."""
 
@@ -77,8 +81,8 @@ def serve(
 def open_viewer(run: str, *, port: int = 0, bind: str = LOOPBACK) -> neuroglancer.Viewer:
     """Serve a finished run in the background; `get_viewer_url` of what is returned says where.
 
-    The run is served as long as the process lives, or until ``neuroglancer.stop()``. One process has
-    one server: `port` and `bind` count for the first run that is opened.
+    The run is served as long as the process lives, or until ``neuroglancer.stop()``. One process
+    has one server: `port` and `bind` count for the first run that is opened.
     """
     folder = Folder(run)
     state = _finished(folder)
@@ -120,7 +124,9 @@ def _hand_out(image: Folder, stages: list[str]) -> str:
     known = {name: _client_metadata(image.get_json(name)) for name in groups}
     server, token = neuroglancer.server.global_server, make_random_token()
     options = {"store": image.objects(), "known": known}
-    server.app.add_handlers(".*", [(rf"/data/{token}/(.+)", _Chunks, options)])
+    icon = {"store": None, "known": {"favicon.ico": b""}}  # browsers ask for it, and log a miss
+    rules = [(rf"/data/{token}/(.+)", _Chunks, options), (r"/(favicon\.ico)", _Chunks, icon)]
+    server.app.add_handlers(".*", rules)
     return f"{server.server_url}/data/{token}/"
 
 
@@ -196,15 +202,16 @@ def _compose(
     height, width = source["shape"]
     (y, x), unit = _voxel(source)
     scene.title = f"{PurePosixPath(source['source']).name} · segpipe"
-    scene.dimensions = neuroglancer.CoordinateSpace(names=["x", "y"], units=[unit] * 2, scales=[x, y])
+    scene.dimensions = _space(x=(x, unit), y=(y, unit))
     scene.position = [width / 2, height / 2]
     scene.cross_section_scale = max(height / PANEL[0], width / PANEL[1])
     scene.layout = "xy"
-    scene.show_axis_lines = False
-    channels = neuroglancer.CoordinateSpace(names=["c^", "y", "x"], units=["", unit, unit], scales=[1, y, x])
-    pixels = neuroglancer.LayerDataSource(
-        url=f"{url}|zarr3:", transform=neuroglancer.CoordinateSpaceTransform(output_dimensions=channels)
+    scene.show_axis_lines = scene.show_default_annotations = False
+    # ^ makes the channel an axis that the shader reads, all values of a pixel at once
+    transform = neuroglancer.CoordinateSpaceTransform(
+        output_dimensions=_space(**{"c^": (1.0, ""), "y": (y, unit), "x": (x, unit)})
     )
+    pixels = neuroglancer.LayerDataSource(url=f"{url}|zarr3:", transform=transform)
     ranges = open_display(folder, state).ranges
     scene.layers["image"] = neuroglancer.ImageLayer(
         source=pixels, shader=_shader(ranges, source), opacity=1.0
@@ -215,6 +222,12 @@ def _compose(
         )
         # label images on top of each other can only be looked at one by one
         scene.layers.append(name=stage, layer=layer, visible=i == 0)
+
+
+def _space(**axes: tuple[float, str]) -> neuroglancer.CoordinateSpace:
+    """Return axes by name, each with the size of a pixel and its unit."""
+    scales, units = zip(*axes.values(), strict=True)
+    return neuroglancer.CoordinateSpace(names=list(axes), scales=scales, units=units)
 
 
 def _voxel(source: Mapping[str, Any]) -> tuple[tuple[float, float], str]:

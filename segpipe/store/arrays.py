@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 import zarr
+from numba import njit
 from zarr.codecs import BloscCodec
 from zarr.storage import LocalStore, ObjectStore
 
@@ -52,8 +53,7 @@ class Region:
     def write(self, pixels: np.ndarray) -> str:
         """Write the box (whole shards, or up to the image border); return its `checksum`."""
         array = open_array(self.folder, self.path)
-        planes = pixels if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
-        planes = np.ascontiguousarray(planes, array.dtype)
+        planes = _planes(pixels).astype(array.dtype, copy=False)
         try:
             array[(..., *self.box.slices)] = planes
         except (OSError, RuntimeError) as error:  # the Rust codec pipeline raises RuntimeError
@@ -63,8 +63,29 @@ class Region:
 
 def checksum(pixels: np.ndarray) -> str:
     """64-bit checksum of an array's values in (channel-first) raster order."""
+    return xxhash.xxh3_64_hexdigest(_planes(pixels).data)
+
+
+def _planes(pixels: np.ndarray) -> np.ndarray:
+    """Return (H, W) or (H, W, C) as contiguous (H, W) or (C, H, W)."""
     planes = pixels if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
-    return xxhash.xxh3_64_hexdigest(np.ascontiguousarray(planes).data)
+    if planes.flags.c_contiguous:
+        return planes
+    out = np.empty(planes.shape, planes.dtype)
+    if pixels.ndim == 3 and pixels.flags.c_contiguous:
+        _deinterleave(pixels, out)  # five times as fast as NumPy's copy
+    else:
+        out[...] = planes
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _deinterleave(pixels: np.ndarray, out: np.ndarray) -> None:
+    height, width, channels = pixels.shape
+    for y in range(height):
+        for c in range(channels):
+            for x in range(width):
+                out[c, y, x] = pixels[y, x, c]
 
 
 def create_array(

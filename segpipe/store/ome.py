@@ -18,6 +18,12 @@ from segpipe.store.folder import Folder
 
 FINEST_DONE = 1024
 """A pyramid ends with the level that fits in this many pixels on both axes."""
+UNITS = {
+    unit.replace("meter", ending): unit
+    for unit in ("meter", "kilometer", "centimeter", "millimeter", "micrometer", "nanometer")
+    for ending in ("meter", "metre")
+} | {"foot": "foot", "inch": "inch", "yard": "yard", "mile": "mile"}
+"""Units of length -> OME-Zarr's spelling. Viewers refuse others on a space axis (degrees, say)."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def _channel(name: str, coarsest: np.ndarray) -> dict[str, Any]:
 
 
 def _multiscale(name: str, levels: int, calibration: Calibration, *, channel: bool) -> Multiscale:
-    unit = calibration.unit
+    unit = UNITS.get(calibration.unit or "")
     axes = [Axis(name=axis, type="space", unit=unit) for axis in ("y", "x")]
     lead: list[float] = []
     if channel:

@@ -19,7 +19,8 @@ from segpipe.store.folder import Folder
 def write_part(folder: Folder, name: str, columns: Mapping[str, np.ndarray]) -> str:
     """Write rows as one Parquet object; return its checksum."""
     buffer = io.BytesIO()
-    pq.write_table(pa.table(dict(columns)), buffer, compression="zstd")
+    # parts live for minutes: no compression, no dictionaries
+    pq.write_table(pa.table(dict(columns)), buffer, compression="none", use_dictionary=False)
     folder.put(name, buffer.getvalue())
     return xxhash.xxh3_64_hexdigest(buffer.getbuffer())
 

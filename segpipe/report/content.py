@@ -1,0 +1,153 @@
+"""The words and numbers of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from segpipe.config import dump
+from segpipe.report.areas import Areas
+from segpipe.report.words import duration, figure, grouped, moment, plain, size, without_secrets
+from segpipe.store.folder import Folder
+
+PROMISES = {
+    "exact": "Exact. The labels are those of the whole image done in one piece, pixel for pixel: "
+    "tile size, number of workers and order of work cannot change them.",
+    "certified": "Certified. Every tile proved that nothing beyond its window can change its "
+    "labels, or was done again with a larger window.",
+    "measured": "Measured. Tiles may differ from the whole image near their seams; the method "
+    "cannot rule it out.",
+}
+"""What `exactness` of a method means to whoever uses the labels."""
+TICKS = 5
+"""Labels under the histogram."""
+
+
+def page(folder: Folder, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page says of the run as a whole."""
+    source, machine = state["source"], state["machine"]
+    height, width = source["shape"]
+    wall, pixels = state["wall_seconds"], height * width
+    stages = state["config"].get("stages", ())
+    return {
+        "title": without_secrets(PurePosixPath(source["source"].split("?")[0]).name or "image"),
+        "methods": ", ".join(dict.fromkeys(stage["method"] for stage in stages)),
+        "status": state["state"],
+        "ended": moment(state.get("ended")),
+        "wall": duration(wall),
+        "resumed": state.get("resumed", 0),
+        "size": f"{grouped(width)} × {grouped(height)} px",
+        "megapixels": figure(pixels / 1e6),
+        "speed": figure(pixels / 1e6 / wall) if wall else "–",
+        "image": _image(source),
+        "work": _work(state),
+        "steps": [_step(name, step, pixels) for name, step in state["steps"].items()],
+        "configuration": without_secrets(dump(dict(state["config"]))),
+        "provenance": _provenance(state, machine),
+        "folder": without_secrets(str(folder)),
+        "grouped": grouped,
+        "seams": seams,
+    }
+
+
+def parameters(state: Mapping[str, Any], name: str) -> dict[str, str]:
+    """Return the method of a stage and its parameters."""
+    for stage in state["config"].get("stages", ()):
+        if (stage.get("name") or stage["method"]) == name:
+            values = {key: plain(value) for key, value in stage.get("parameters", {}).items()}
+            return {"method": stage["method"], **values}
+    return {}
+
+
+def seams(rows: Sequence[int], columns: Sequence[int]) -> str:
+    """Say where tiles meet.
+
+    >>> seams([512], [256, 512])
+    'Tiles meet at x 256, 512 and at y 512, at the red ticks: nothing should show there.'
+    """
+    lines = [(axis, at) for axis, at in (("x", columns), ("y", rows)) if at]
+    if not lines:
+        return "No tiles meet here."
+    where = " and ".join(f"at {axis} {', '.join(map(grouped, at))}" for axis, at in lines)
+    return f"Tiles meet {where}, at the red ticks: nothing should show there."
+
+
+def histogram(areas: Areas) -> dict[str, Any]:
+    """Return bars, axis labels and the median's place of the histogram; lengths in 1/100."""
+    n, most = len(areas.bars), int(areas.bars.max())
+    bars = [
+        {"x": i * 100 / n, "width": 100 / n, "height": 100 * int(count) / most,
+         "says": f"{grouped(low)} to {grouped(high - 1)} px: {grouped(count)} segments"}
+        for i, (count, low, high) in enumerate(
+            zip(areas.bars, areas.limits[:-1], areas.limits[1:], strict=True)
+        )
+    ]  # fmt: skip
+    at = np.unique(np.linspace(0, n, min(TICKS, n + 1)).round().astype(int))
+    ticks = [{"x": i * 100 / n, "text": grouped(areas.limits[i])} for i in at]
+    limits = areas.limits.astype(float)
+    middle = float(np.interp(areas.median + 0.5, limits, np.arange(n + 1))) * 100 / n
+    return {"bars": bars, "ticks": ticks, "median": middle}
+
+
+def _image(source: Mapping[str, Any]) -> dict[str, str]:
+    height, width = source["shape"]
+    facts = {
+        "source": without_secrets(source["source"]),
+        "size": f"{grouped(width)} × {grouped(height)} px",
+        "channels": plain(source["channels"]),
+        "pixel type": source["dtype"],
+    }
+    names = source.get("channel_names")
+    if names:
+        facts["channels"] += f" ({', '.join(names)})"
+    if source.get("pixel_size"):
+        sizes = [f"{value:.6g}" for value in source["pixel_size"]]
+        unit = source.get("pixel_unit") or ""
+        both = sizes[0] if sizes[0] == sizes[1] else f"{sizes[1]} × {sizes[0]}"
+        facts["pixel size"] = f"{both} {unit}".strip()
+    if source.get("crs"):
+        facts["reference system"] = source["crs"]
+    if source.get("nodata") is not None:
+        facts["nodata"] = plain(source["nodata"])
+    return facts
+
+
+def _work(state: Mapping[str, Any]) -> dict[str, str]:
+    (rows, columns), (height, width) = state["tile"], state["source"]["shape"]
+    down, across = -(-height // rows), -(-width // columns)
+    machine = state["machine"]
+    return {
+        "tiles": f"{grouped(down * across)} of {grouped(columns)} × {grouped(rows)} px",
+        "workers": f"{machine['workers']}, {size(machine['worker_memory'])} each",
+    }
+
+
+def _step(name: str, step: Mapping[str, Any], pixels: int) -> dict[str, str]:
+    fresh = step["tasks"] - step["reused"]
+    share = fresh / step["tasks"] if step["tasks"] else 0.0
+    wall = step["wall"]
+    return {
+        "step": name,
+        "tasks": grouped(step["tasks"]),
+        "reused": grouped(step["reused"]),
+        "wall": duration(wall),
+        "Mpx/s": figure(pixels * share / wall / 1e6) if fresh and wall else "–",
+        **{phase: duration(step.get(phase, 0.0)) for phase in ("read", "compute", "write")},
+        "peak memory": size(step["peak_bytes"]),
+    }
+
+
+def _provenance(state: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "segpipe": state["segpipe"],
+        "Python": machine["python"],
+        **state.get("versions", {}),
+        "machine": f"{machine['host']}, {machine['cores']} cores, {machine['processor']}",
+        "system": machine["system"],
+        "started": moment(state["started"]),
+        "ended": moment(state.get("ended")),
+        "run": state["identity"],
+    }

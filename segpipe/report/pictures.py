@@ -1,0 +1,179 @@
+"""What the report shows of image and labels: an overview and a few places at full resolution.
+
+Borders are drawn on a grid twice as fine as the pixels, so that a line runs between two segments
+and hides neither. They are a layer of their own: the page can show the image without them.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from segpipe.report.display import Display
+from segpipe.report.places import choose
+from segpipe.tiles import Box
+
+OVERVIEW = 1200
+"""Longest edge of the overview (px)."""
+VISIBLE = 10.0
+"""Segments with fewer pixels across are not outlined: there would be little but outlines."""
+ACROSS = 20
+"""Segments across a place, about; between the limits below."""
+EDGES = (192, 768)
+"""Smallest and largest edge of a place (px)."""
+Colour = tuple[int, int, int]
+COLOURS: tuple[Colour, ...] = (
+    (255, 225, 0), (0, 235, 255), (0, 120, 50), (225, 0, 120), (0, 60, 230)
+)  # fmt: skip
+"""Borders get the one of these that the image has least of."""
+CLOSE = 0.05
+"""Share of the pixels that may be close to the colour of borders."""
+VEIL = (255, 255, 255)
+"""Colour of the stripes over pixels in no segment."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A part of the image and the borders of its segments, as data URIs."""
+
+    image: str
+    layer: str | None
+    """Borders, and stripes where there are no segments; None when there is neither."""
+    width: int
+    height: int
+    outlined: bool
+    """Segments are large enough to be outlined."""
+    unlabelled: bool
+    """Some pixels belong to no segment."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place at full resolution."""
+
+    box: Box
+    picture: Picture
+    rows: tuple[int, ...]
+    """Rows at which a tile begins inside the box."""
+    columns: tuple[int, ...]
+
+
+def overview(
+    display: Display, stage: str, across: float, edge: int = OVERVIEW
+) -> tuple[Picture, Colour]:
+    """Return the whole image, and the colour in which borders stand out from it.
+
+    `across` is how many pixels wide a segment is on average.
+    """
+    image, labels = _whole(display, stage, edge)
+    colour = _colour(image)
+    seen = across * labels.shape[1] / display.shape[1]
+    return _picture(image, labels, colour, outlined=seen >= VISIBLE), colour
+
+
+def places(
+    display: Display, stage: str, across: float, tile: tuple[int, int], colour: Colour
+) -> list[Place]:
+    """Return up to four places at full resolution: spread over the image, on seams of tiles."""
+    edge = int(np.clip(min(across * ACROSS, min(display.shape) // 3), *EDGES))
+    found = []
+    for box in choose(display, stage, edge, tile):
+        rows, columns = (_seams(*span) for span in zip(box.start, box.stop, tile, strict=True))
+        labels = display.labels(stage, 0, box)
+        picture = _picture(display.picture(0, box), labels, colour, outlined=True)
+        found.append(Place(box, picture, rows, columns))
+    return found
+
+
+def _seams(start: int, stop: int, tile: int) -> tuple[int, ...]:
+    """Return where tiles begin between `start` and `stop`."""
+    return tuple(range(start - start % tile + tile, stop, tile))
+
+
+def overlay(display: Display, stage: str, across: float, edge: int) -> Image.Image:
+    """Return the whole image with borders drawn into it, if segments are large enough."""
+    image, labels = _whole(display, stage, edge)
+    picture = Image.fromarray(image).convert("RGB")
+    if across * labels.shape[1] / display.shape[1] >= VISIBLE:
+        picture.paste(_colour(image), mask=Image.fromarray(border_mask(labels)))
+    return picture
+
+
+def segment_width(display: Display, stage: str, segments: int | None) -> float:
+    """Return how many pixels wide a segment is on average, as far as a coarse level tells."""
+    labels = display.labels(stage, len(display.shapes) - 1)
+    present = np.unique(labels[labels > 0])
+    pixels = float((labels > 0).mean()) * display.shape[0] * display.shape[1]
+    return math.sqrt(pixels / max(segments or len(present), 1))
+
+
+def border_mask(labels: np.ndarray) -> np.ndarray:
+    """Return True where the label differs from the one to the right or below.
+
+    >>> border_mask(np.array([[1, 1, 2], [1, 1, 2]])).astype(int).tolist()
+    [[0, 1, 0], [0, 1, 0]]
+    """
+    mask = np.zeros(labels.shape, bool)
+    mask[:, :-1] = labels[:, :-1] != labels[:, 1:]
+    mask[:-1] |= labels[:-1] != labels[1:]
+    return mask
+
+
+def _whole(display: Display, stage: str, edge: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return image and labels of at most `edge` px, from a level of at most twice as many."""
+    shapes = display.shapes
+    level = next((i for i, shape in enumerate(shapes) if max(shape) <= 2 * edge), len(shapes) - 1)
+    small = Image.fromarray(display.picture(level))
+    small.thumbnail((edge, edge), Image.Resampling.LANCZOS)
+    labels = display.labels(stage, level)
+    rows, columns = (
+        _nearest(n, full) for n, full in zip(small.size[::-1], labels.shape, strict=True)
+    )
+    return np.asarray(small), labels[rows[:, None], columns]
+
+
+def _nearest(n: int, full: int) -> np.ndarray:
+    """Return which of `full` pixels lie under the centres of `n` larger ones."""
+    return ((np.arange(n) + 0.5) * full / n).astype(np.intp)
+
+
+def _colour(image: np.ndarray) -> Colour:
+    """Return the colour that is far from nearly all colours of the image."""
+    pixels = image[::4, ::4].reshape(-1, 3 if image.ndim == 3 else 1).astype(np.float32)
+    gaps = [np.quantile(np.linalg.norm(pixels - c, axis=1), CLOSE) for c in np.array(COLOURS)]
+    return COLOURS[int(np.argmax(gaps))]
+
+
+def _picture(image: np.ndarray, labels: np.ndarray, colour: Colour, *, outlined: bool) -> Picture:
+    unlabelled = bool((labels == 0).any())
+    layer = None
+    if outlined or unlabelled:
+        layer = _data_uri(_layer(labels, colour, outlined=outlined), "PNG", bits=2)
+    shown = Image.fromarray(image)
+    pixels = _data_uri(shown, "JPEG", quality=88)
+    return Picture(pixels, layer, shown.width, shown.height, outlined, unlabelled)
+
+
+def _layer(labels: np.ndarray, colour: Colour, *, outlined: bool) -> Image.Image:
+    """Return a transparent picture of twice the size with borders and stripes over label 0."""
+    fine = labels.repeat(2, axis=0).repeat(2, axis=1)
+    y, x = np.ogrid[: fine.shape[0], : fine.shape[1]]
+    layer = ((fine == 0) & ((x + y) % 16 < 3)).astype(np.uint8) * 2
+    if outlined:
+        layer[border_mask(fine)] = 1
+    picture = Image.fromarray(layer)
+    picture.putpalette([0, 0, 0, *colour, *VEIL])
+    picture.info["transparency"] = bytes([0, 255, 140])
+    return picture
+
+
+def _data_uri(picture: Image.Image, kind: str, **options: int) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    coded = base64.b64encode(buffer.getvalue()).decode()
+    return f"data:image/{kind.lower()};base64,{coded}"

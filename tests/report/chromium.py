@@ -1,0 +1,67 @@
+"""A headless browser for tests: screenshots, and what it says on its console."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+PROGRAM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+needs_chromium = pytest.mark.skipif(PROGRAM is None, reason="chromium is not installed")
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--no-first-run",
+    "--disable-quic",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",
+    "--enable-logging=stderr",
+)
+SOFTWARE_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+CONSOLE = re.compile(r'CONSOLE[:(]\d+\)?\] "(.*)", source: (\S*)')
+
+
+def screenshot(url: str, path: Path, width: int, height: int) -> list[str]:
+    """Write a PNG of a page; return what the console said."""
+    size = (f"--window-size={width},{height}", "--hide-scrollbars", "--disable-gpu")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        command = [
+            PROGRAM or "",
+            *OPTIONS,
+            *size,
+            f"--user-data-dir={profile}",
+            f"--screenshot={path}",
+            url,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return console(done.stderr)
+
+
+@contextmanager
+def opened(url: str, log: Path) -> Iterator[None]:
+    """Keep a page open in a browser with WebGL; its log goes to a file."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, log.open("w") as lines:
+        command = [PROGRAM or "", *OPTIONS, *SOFTWARE_WEBGL, f"--user-data-dir={profile}"]
+        browser = subprocess.Popen(
+            [*command, "--remote-debugging-port=0", "--window-size=900,700", url], stderr=lines
+        )
+        try:
+            yield
+        finally:
+            browser.terminate()
+            browser.wait(20)
+
+
+def console(log: str) -> list[str]:
+    """Messages on the console."""
+    return [f"{text} ({source})" for text, source in CONSOLE.findall(log)]

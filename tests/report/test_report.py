@@ -1,0 +1,225 @@
+"""The report page: what is on it, for every kind of image, and that it needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from segpipe.report import overlay_png, write_report
+from segpipe.store.folder import Folder
+from tests.report.chromium import needs_chromium, screenshot
+from tests.report.runs import cells, scene, write_run
+
+EVIL = "<script>alert('x')</script>&\"{{ 7 * 7 }}.tif"
+
+
+class Page(HTMLParser):
+    """Tags and text of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def images(self) -> list[Image.Image]:
+        sources = [attrs["src"] or "" for tag, attrs in self.tags if tag == "img"]
+        return [Image.open(io.BytesIO(base64.b64decode(s.partition(",")[2]))) for s in sources]
+
+
+def page_of(folder: Folder) -> str:
+    return write_report(folder, folder.get_json("run.json"))
+
+
+@pytest.fixture(scope="module")
+def rgb_run(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    shape = (1300, 1500)
+    where = tmp_path_factory.mktemp("rgb") / "run"
+    return write_run(where, scene(shape), cells(shape), rgb=True, unit="micrometer")
+
+
+def test_report__says_what_one_wants_to_know(rgb_run: Folder) -> None:
+    page, state = Page(page_of(rgb_run)), rgb_run.get_json("run.json")
+    found = state["labels"]["cells"]
+    number = f"{found['segments']:,}".replace(",", "\u202f")
+    for text in (
+        *("field.tif", "slic", "complete", "1\u202f500 × 1\u202f300 px", number, found["digest"]),
+        *("Exact.", "step_px", "0.5 micrometer", "uint8", "9 of 512 × 512 px", "cells-label"),
+        *("315 MB", f"segpipe view {rgb_run}", "workstation", "0.1.0"),
+    ):
+        assert text in page.text, text
+
+
+def test_report__configuration_can_be_read_back(rgb_run: Folder) -> None:
+    text = re.search(r"<pre>(.*?)</pre>", page_of(rgb_run), re.S)
+    assert text
+    assert yaml.safe_load(text[1]) == rgb_run.get_json("run.json")["config"]
+
+
+def test_report__loads_nothing_and_is_small(rgb_run: Folder) -> None:
+    html = page_of(rgb_run)
+    page = Page(html)
+    assert "://" not in html
+    assert not {tag for tag, _ in page.tags} & {"script", "iframe", "object", "embed", "base"}
+    for _, attrs in page.tags:
+        for key in ("src", "href"):
+            assert (attrs.get(key) or "data:").startswith("data:")
+    assert len(html) < 2_500_000
+
+
+def test_report__shows_overview_and_places_on_seams(rgb_run: Folder) -> None:
+    page = Page(page_of(rgb_run))
+    whole, borders, *places = page.images()
+    assert whole.size == (1200, 1040)
+    assert borders.size == (2400, 2080)
+    assert len(places) == 2 * 4
+    assert page.text.count("Tiles meet at") == 4
+    classes = [attrs.get("class") for _, attrs in page.tags]
+    assert classes.count("tick x") >= 4
+    assert classes.count("tick y") >= 4
+
+
+def test_report__is_the_same_every_time(rgb_run: Folder) -> None:
+    assert page_of(rgb_run) == page_of(rgb_run)
+
+
+def test_report__escapes_everything(tmp_path: Path) -> None:
+    shape = (120, 160)
+    stages = [{"method": "slic", "name": "cells", "parameters": {EVIL: [EVIL, True, None]}}]
+    folder = write_run(
+        tmp_path / "run", scene(shape), cells(shape), source=EVIL,
+        config={"input": EVIL, "stages": stages}, machine={
+            "host": EVIL, "system": EVIL, "processor": EVIL, "python": EVIL,
+            "cores": 1, "workers": 1, "worker_memory": 1,
+        },
+    )  # fmt: skip
+    html = page_of(folder)
+    assert "<script" not in html
+    assert "49.tif" not in html
+    assert EVIL in Page(html).text
+
+
+def test_report__keeps_passwords_and_signatures_out(tmp_path: Path) -> None:
+    shape = (120, 160)
+    url = "https://me:hunter2@host/field.tif?X-Amz-Signature=5eCr3t&part=7"
+    folder = write_run(tmp_path / "run", scene(shape), cells(shape), source=url)
+    html = page_of(folder)
+    assert "hunter2" not in html
+    assert "5eCr3t" not in html
+    assert "field.tif</h1>" in html
+    assert "part=7" in html
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 6])
+def test_report__shows_any_kind_of_image(tmp_path: Path, dtype: str, channels: int) -> None:
+    """Shown between the 1 % and 99 % quantiles: never black, whatever the unit of the values."""
+    shape = (210, 330)
+    image = scene(shape, channels).astype(dtype)
+    if dtype != "uint8":
+        image = (image * np.array(37, dtype) + np.array(1000, dtype)).astype(dtype)
+    folder = write_run(tmp_path / "run", image, cells(shape), tile=(128, 128))
+    whole = Page(page_of(folder)).images()[0]
+    assert whole.mode == ("RGB" if channels >= 3 else "L")
+    values = np.asarray(whole)
+    assert values.min() < 30
+    assert values.max() > 225
+
+
+def test_report__masked_pixels_do_not_spoil_the_contrast(tmp_path: Path) -> None:
+    shape = (300, 400)
+    image, labels = scene(shape, 1).astype(np.float32) / 255, cells(shape)
+    image[100:, 250:], labels[100:, 250:] = np.nan, 0
+    image[:100, 300:], labels[:100, 300:] = -32768.0, 0
+    folder = write_run(tmp_path / "run", image, labels, tile=(300, 400))
+    page = Page(page_of(folder))
+    whole, borders = page.images()[:2]
+    values = np.asarray(whole)
+    assert abs(int(values[200, 330]) - 208) < 6
+    assert values[:, :240].std() > 40
+    assert "striped: in no segment" in page.text
+    stripes = np.asarray(borders.convert("RGBA"))[:, :, 3]
+    assert set(np.unique(stripes)) == {0, 140, 255}
+
+
+def test_report__image_without_any_segment(tmp_path: Path) -> None:
+    shape = (150, 200)
+    folder = write_run(tmp_path / "run", scene(shape), np.zeros(shape, np.uint32))
+    page = Page(page_of(folder))
+    assert len(page.images()) == 2
+    assert "Areas" not in page.text
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 900), (900, 1), (40, 3000)])
+def test_report__odd_shapes(tmp_path: Path, shape: tuple[int, int]) -> None:
+    folder = write_run(tmp_path / "run", scene(shape), cells(shape), tile=(64, 64))
+    assert Page(page_of(folder)).images()
+
+
+def test_report__segments_too_small_are_not_outlined(tmp_path: Path) -> None:
+    shape = (1100, 1300)
+    labels = cells(shape, 8)
+    folder = write_run(tmp_path / "run", scene(shape), labels, tile=(1100, 1300))
+    page = Page(page_of(folder))
+    assert "too small to be outlined" in page.text
+    assert "No tiles meet here." in page.text
+
+
+def test_report__state_may_come_from_memory(rgb_run: Folder) -> None:
+    """Before ``run.json`` is written, sizes are tuples and numbers may be NumPy's."""
+    state = rgb_run.get_json("run.json")
+    source = state["source"]
+    source |= {"shape": tuple(source["shape"]), "pixel_size": tuple(source["pixel_size"])}
+    assert write_report(rgb_run, state) == page_of(rgb_run)
+
+
+def test_report__several_stages(tmp_path: Path) -> None:
+    shape = (200, 260)
+    folder = write_run(tmp_path / "run", scene(shape), cells(shape))
+    home = tmp_path / "run/image.ome.zarr/labels"
+    shutil.copytree(home / "cells", home / "parts")
+    (tmp_path / "run/segments.parquet").rename(tmp_path / "run/segments-parts.parquet")
+    state = folder.get_json("run.json")
+    state["labels"]["parts"] = state["labels"]["cells"]
+    state["exactness"]["parts"] = "certified"
+    page = Page(write_report(folder, state))
+    for text in ("Labels cells", "Exact.", "Labels parts", "Certified."):
+        assert text in page.text
+    assert page.text.count("Areas") == 1
+
+
+def test_overlay_png__draws_borders(rgb_run: Folder) -> None:
+    picture = Image.open(io.BytesIO(overlay_png(rgb_run, "cells", 750)))
+    assert picture.size == (750, 650)
+    plain = np.asarray(Image.fromarray(scene((1300, 1500))).resize((750, 650)))
+    assert 0.05 < (np.abs(np.asarray(picture).astype(int) - plain).max(-1) > 60).mean() < 0.3
+    assert max(Image.open(io.BytesIO(overlay_png(rgb_run, "cells", 60))).size) == 60
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1400, 400])
+def test_report__in_a_browser(rgb_run: Folder, tmp_path: Path, width: int) -> None:
+    (tmp_path / "report.html").write_text(page_of(rgb_run))
+    said = screenshot(f"file://{tmp_path}/report.html", tmp_path / "page.png", width, 4200)
+    assert said == []
+    picture = np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).astype(int)
+    assert picture.shape[1] == width
+    # the page uses the width, leaves margins white, and its pictures have colour
+    assert (picture[:, :8] == 255).all()
+    assert (picture[:, -8:] == 255).all()
+    assert (picture.max(-1) - picture.min(-1) > 60).mean() > 0.1
