@@ -111,9 +111,11 @@ def plan(
     debug: Debug = False,
 ) -> None:
     """Show what a run would do: tiles, passes, bytes, memory, time. Nothing is written."""
+    from segpipe.plan import calibrated
     from segpipe.session import load_config, prepare
 
-    _show_plan(prepare(load_config(config, set or (), input, output, cluster, workers)))
+    found = prepare(load_config(config, set or (), input, output, cluster, workers))
+    _show_plan(found, calibrated(found))
 
 
 @app.command()
@@ -192,7 +194,7 @@ def _finished(result: dict[str, str]) -> None:
         out.print(f"{key:<{width}}  {value}", markup=False)
 
 
-def _show_plan(found: Any) -> None:
+def _show_plan(found: Any, slower: float) -> None:
     grid, image = found.grid, found.image
     out.print(
         f"image    {image.shape[0]} x {image.shape[1]} x {image.channels} {image.dtype}"
@@ -212,10 +214,13 @@ def _show_plan(found: Any) -> None:
             _bytes(row.read_bytes),
             _bytes(row.written_bytes),
             _bytes(row.peak_bytes),
-            f"{row.seconds:.0f} s",
+            f"{row.seconds * slower:.0f} s",
         )
     out.print(table)
-    out.print(f"about {found.seconds:.0f} s, at most {_bytes(found.peak_bytes)} per worker")
+    out.print(
+        f"about {found.seconds * slower:.0f} s on this machine's cores, at most "
+        f"{_bytes(found.peak_bytes)} per worker"
+    )
 
 
 def _bytes(n: float) -> str:

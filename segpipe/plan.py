@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from segpipe import __version__, methods
 from segpipe.config import Config, Stage
 from segpipe.errors import InputError
-from segpipe.passes import ImageInfo, Method, Output, Pass, Window
+from segpipe.passes import ImageInfo, Method, Output, Pass, Window, run_in_memory
 from segpipe.readers import SourceInfo
 from segpipe.tiles import Grid
 
@@ -30,6 +31,8 @@ USABLE = 0.6
 """Share of a worker's memory that a task may use: beyond it Dask begins to spill."""
 BASE_BYTES = 300 << 20
 """Memory of a worker before it sees a pixel: Python, Numba, Zarr, Dask."""
+SAMPLE = 768
+"""Edge of the image that a calibration segments (px)."""
 TASK_SECONDS = 0.02
 """Cost of one task besides its pixels: scheduling, opening arrays, the record."""
 AIM_BYTES = 1 << 30
@@ -112,7 +115,7 @@ class Plan:
 
     def rows(self) -> list[Cost]:
         """One row per pass: tiles, halo, pixels and bytes moved, memory, seconds."""
-        return [_row(self, stage, step) for stage, step in self.sweeps()]
+        return [_row(self, stage, step) for stage, step in [*self.sweeps(), ("run", FINISH)]]
 
     @property
     def seconds(self) -> float:
@@ -123,6 +126,10 @@ class Plan:
     def peak_bytes(self) -> int:
         """Projected peak memory of a worker."""
         return max(row.peak_bytes for row in self.rows())
+
+
+FINISH = Pass("finish", lambda _w, _p: Output(), ("image", "labels"), cost_ns=25.0)
+"""Stands for pyramids, digest and table in the plan: they read every pixel once more."""
 
 
 def make_plan(config: Config, source: SourceInfo, limits: Limits) -> Plan:
@@ -145,6 +152,29 @@ def make_plan(config: Config, source: SourceInfo, limits: Limits) -> Plan:
     plan = Plan(config, source, image, grid, stages, limits)
     _check_memory(plan)
     return plan
+
+
+def calibrated(plan: Plan) -> float:
+    """Return how many times slower this machine is than the costs that the passes state.
+
+    Runs every stage once to compile it and once to time it, on a small image of smooth noise.
+    """
+    rng = np.random.default_rng(0)
+    coarse = rng.random((SAMPLE // 8, SAMPLE // 8, plan.image.channels)) * 200
+    pixels = coarse.repeat(8, axis=0).repeat(8, axis=1) + rng.random((SAMPLE, SAMPLE, 1)) * 20
+    arrays = {"image": pixels.astype(plan.image.dtype)}
+    if plan.image.masked:
+        arrays["mask"] = np.ones((SAMPLE, SAMPLE), np.uint8)
+    image = dataclasses.replace(plan.image, shape=(SAMPLE, SAMPLE))
+    taken = stated = 0.0
+    for stage in plan.stages:
+        passes = stage.method.passes(image)
+        run_in_memory(passes, arrays)
+        begun = time.perf_counter()
+        run_in_memory(passes, arrays)
+        taken += time.perf_counter() - begun
+        stated += sum(step.cost_ns for step in passes) * 1e-9 * SAMPLE**2
+    return taken / stated
 
 
 def build_method(name: str, parameters: dict[str, Any]) -> Method:

@@ -31,7 +31,7 @@ ALLOWED = {
     "session": {"cluster", "config", "engine", "errors", "plan", "readers", "run", "store", "verify"},
     "view": {"errors", "store", "report", "tiles"},
     "progress": set(),
-    "cli": {"", "errors", "session", "progress", "methods", "view"},
+    "cli": {"", "errors", "plan", "session", "progress", "methods", "view"},
     "__main__": {"cli"},
     "__init__": set(),
 }

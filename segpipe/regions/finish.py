@@ -50,7 +50,8 @@ def relabel(regions: np.ndarray, table: np.ndarray) -> np.ndarray:
     labels = np.empty(regions.shape, table.dtype)
     for y in range(regions.shape[0]):
         for x in range(regions.shape[1]):
-            labels[y, x] = table[regions[y, x]]
+            # an unsigned index needs no test for negative ones
+            labels[y, x] = table[np.uint64(regions[y, x])]
     return labels
 
 

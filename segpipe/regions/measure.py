@@ -48,35 +48,58 @@ def sums(regions: np.ndarray, image: np.ndarray, n: int, origin: Sequence[int]) 
 
 @njit(nogil=True, cache=True)
 def _sums(regions, image, unit, origin, out):  # type: ignore[no-untyped-def]
-    """Accumulate run by run: one table update per run of equal regions, not per pixel."""
-    height, width = regions.shape
-    channels = image.shape[2]
+    """Accumulate run by run: prefix sums of a row give each run's share in one subtraction."""
+    height, width, channels = image.shape
+    begins = np.empty(width + 1, np.int64)
+    prefix = np.zeros(width + 1, np.int64)
     for y in range(height):
-        x = 0
-        while x < width:
-            region = regions[y, x]
-            begin = x
-            while x < width and regions[y, x] == region:
-                x += 1
-            if region == 0:
-                continue
-            n, top, left = x - begin, origin[0] + y, origin[1] + begin
-            row = out[region]
-            row[AREA] += n
-            row[ROWS] += n * top
-            row[COLUMNS] += n * (2 * left + n - 1) // 2
-            row[TOP] = min(row[TOP], top)
-            row[LEFT] = min(row[LEFT], left)
-            row[BOTTOM] = max(row[BOTTOM], top + 1)
-            row[RIGHT] = max(row[RIGHT], left + n)
-            for c in range(channels):
-                total = np.int64(0)
-                for i in range(begin, x):
-                    if unit == 1:
-                        total += np.int64(image[y, i, c])
-                    else:
-                        total += np.int64(math.floor(np.float64(image[y, i, c]) * unit + 0.5))
-                row[CHANNELS + c] += total
+        row = regions[y]
+        n = _runs(row, begins)
+        for k in range(n):
+            if row[begins[k]]:
+                _place(out[row[begins[k]]], origin[0] + y, origin[1], begins[k], begins[k + 1])
+        for c in range(channels):
+            _prefix(image[y, :, c], unit, prefix)
+            for k in range(n):
+                out[row[begins[k]], CHANNELS + c] += prefix[begins[k + 1]] - prefix[begins[k]]
+
+
+@njit(nogil=True, cache=True)
+def _runs(row, begins):  # type: ignore[no-untyped-def]
+    """Write where the runs of equal values begin, and the end of the last; return their number."""
+    n = 0
+    begins[0] = 0
+    for x in range(1, row.shape[0]):
+        if row[x] != row[x - 1]:
+            n += 1
+            begins[n] = x
+    begins[n + 1] = row.shape[0]
+    return n + 1
+
+
+@njit(nogil=True, cache=True)
+def _place(sums, y, left, begin, end):  # type: ignore[no-untyped-def]
+    """Add a run of pixels to area, sums of places and box."""
+    n, first = end - begin, left + begin
+    sums[AREA] += n
+    sums[ROWS] += n * y
+    sums[COLUMNS] += n * (2 * first + n - 1) // 2
+    sums[TOP] = min(sums[TOP], y)
+    sums[LEFT] = min(sums[LEFT], first)
+    sums[BOTTOM] = max(sums[BOTTOM], y + 1)
+    sums[RIGHT] = max(sums[RIGHT], first + n)
+
+
+@njit(nogil=True, cache=True)
+def _prefix(values, unit, prefix):  # type: ignore[no-untyped-def]
+    """prefix[i + 1] = sum of the first i + 1 values, in steps of 1 / unit."""
+    total = np.int64(0)
+    for i in range(values.shape[0]):
+        if unit == 1:
+            total += np.int64(values[i])
+        elif values[i] == values[i]:  # NaN does not count
+            total += np.int64(math.floor(np.float64(values[i]) * unit + 0.5))
+        prefix[i + 1] = total
 
 
 def split(found: np.ndarray, labels: np.ndarray, border: np.ndarray) -> tuple[np.ndarray, Record]:
