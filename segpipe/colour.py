@@ -6,6 +6,8 @@ tables; any other image is scaled, channel by channel, by quantiles of the *whol
 (`histogram` per tile, their sum, `scaling`). Nothing is ever normalised per tile.
 """
 
+# mypy: allow-untyped-defs, allow-untyped-calls
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +22,7 @@ COLOUR_RADIUS = 136.0
 BINS = 65536
 QUANTILES = (0.005, 0.995)
 
-# sRGB D65 primaries (IEC 61966-2-1) -> XYZ; the rows are divided by their sums, so white is (1, 1, 1).
+# sRGB (IEC 61966-2-1) to XYZ; the rows are divided by their sums, so white is (1, 1, 1).
 _XYZ = np.array(
     [
         [0.412453, 0.357580, 0.180423],
@@ -32,6 +34,8 @@ _FIELD = 21  # bits per X, Y, Z in one 64-bit word: a value of 18 bits and room 
 _LINEAR_BITS = 18
 _ROOT_BITS = 13  # index of the cube-root table; 16 KiB stay in the first-level cache
 _ROOT_UNIT = 14  # its values are in 1/2^14
+
+u64 = np.uint64  # unsigned indices need no test for negative ones
 
 
 def _lab_tables() -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +76,7 @@ def histogram(array: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
         (h, w, C); uint8, uint16, int16, or a float type, which is counted as float32 by the
         16 leading bits of its order-preserving bit pattern (8 bits of mantissa).
     valid
-        (h, w) bool, False for pixels to leave out; None: all count. NaN never counts.
+        (h, w) bool, False for pixels to leave out; None: all count. NaN and infinity never count.
 
     Returns
     -------
@@ -92,7 +96,7 @@ def histogram(array: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
     for c in range(array.shape[2]):
         values = array[:, :, c] if valid is None else array[:, :, c][valid]
         if values.dtype.kind == "f":
-            values = values[~np.isnan(values)]
+            values = values[np.isfinite(values)]
         counts[c] = np.bincount(_bin(values).ravel(), minlength=BINS)
     return counts
 
@@ -113,7 +117,7 @@ def scaling(histograms: np.ndarray, dtype: np.dtype) -> Scaling:
         ranks = [int(q * int(total[-1])) for q in QUANTILES]
         first, last = (int(np.searchsorted(total, r, side="right")) for r in ranks)
         low.append(_edge(min(first, BINS - 1), dtype))
-        high.append(_edge(min(last, BINS - 1) + 1, dtype))
+        high.append(_edge(min(last, BINS - 1) + (np.dtype(dtype).kind == "f"), dtype))
     return Scaling(tuple(low), tuple(high))
 
 
@@ -143,13 +147,17 @@ def is_rgb(image: np.ndarray) -> bool:
 
 
 def planes(image: np.ndarray, unit: int, scale: Scaling | None) -> np.ndarray:
-    """Convert an (h, w, C) image to int16[C, h, w] in 1/`unit` Lab units.
+    """Convert an (h, w, C) image to int16[max(C, 3), h, w] in 1/`unit` Lab units.
+
+    Fewer than three channels are filled up with zeros, which changes no distance.
 
     Every pixel is a function of its own value only, in integers or in single IEEE double
     operations, so windows, machines and vector widths cannot matter.
     """
     h, w, c = image.shape
-    out = np.empty((c, h, w), np.int16)
+    if image.dtype.kind == "f":
+        image = image.astype(np.float32, copy=False)
+    out = np.zeros((max(c, 3), h, w), np.int16) if c < 3 else np.empty((c, h, w), np.int16)
     if is_rgb(image):
         _lab(image, LINEAR, ROOT, unit, out)
         return out
@@ -168,34 +176,35 @@ def planes(image: np.ndarray, unit: int, scale: Scaling | None) -> np.ndarray:
 
 @njit(nogil=True, cache=True)
 def _lab(rgb, linear, root, unit, out):
-    """rgb[h, w, 3] uint8 -> out[3, h, w] int16. Six table look-ups and about 25 operations a pixel."""
+    """rgb[h, w, 3] uint8 -> out[3, h, w] int16: 6 look-ups and about 25 operations a pixel."""
     h, w = rgb.shape[:2]
-    mask = np.uint64(2**_ROOT_BITS - 1)
-    down = np.uint64(_LINEAR_BITS - _ROOT_BITS)
-    field = np.uint64(_FIELD)
+    mask = u64(2**_ROOT_BITS - 1)
+    down = u64(_LINEAR_BITS - _ROOT_BITS)
     kl = np.int32(116 * unit)
     ka = np.int32(500 * unit)
     kb = np.int32(200 * unit)
     shift = np.int32(_ROOT_UNIT)
     half = np.int32(1 << (_ROOT_UNIT - 1))
     black = half - np.int32((66 * unit) << _ROOT_UNIT)  # 116 f - 16, centred on L = 50
-    f = np.empty((3, w), np.int16)
-    for y in range(h):
-        for x in range(w):
-            t = linear[0, rgb[y, x, 0]] + linear[1, rgb[y, x, 1]] + linear[2, rgb[y, x, 2]]
-            t >>= down
-            f[0, x] = root[t & mask]
-            t >>= field
-            f[1, x] = root[t & mask]
-            t >>= field
-            f[2, x] = root[t & mask]
-        for x in range(w):
-            fx = np.int32(f[0, x])
-            fy = np.int32(f[1, x])
-            fz = np.int32(f[2, x])
-            out[0, y, x] = (kl * fy + black) >> shift
-            out[1, y, x] = (ka * (fx - fy) + half) >> shift
-            out[2, y, x] = (kb * (fy - fz) + half) >> shift
+    fx = np.empty(w, np.int16)
+    fy = np.empty(w, np.int16)
+    fz = np.empty(w, np.int16)
+    for row in range(h):
+        y = u64(row)
+        for column in range(w):
+            x = u64(column)
+            t = linear[u64(0), rgb[y, x, u64(0)]]
+            t += linear[u64(1), rgb[y, x, u64(1)]]
+            t += linear[u64(2), rgb[y, x, u64(2)]]
+            fx[x] = root[(t >> down) & mask]
+            fy[x] = root[(t >> (down + u64(_FIELD))) & mask]
+            fz[x] = root[(t >> (down + u64(2 * _FIELD))) & mask]
+        for column in range(w):
+            x = u64(column)
+            f = np.int32(fy[x])
+            out[u64(0), y, x] = (kl * f + black) >> shift
+            out[u64(1), y, x] = (ka * (np.int32(fx[x]) - f) + half) >> shift
+            out[u64(2), y, x] = (kb * (f - np.int32(fz[x])) + half) >> shift
 
 
 @njit(nogil=True, cache=True)

@@ -4,7 +4,7 @@ In the manner of Yao, Boben, Fidler, Urtasun, "Real-time coarse-to-fine topologi
 segmentation", CVPR 2015, 10.1109/CVPR.2015.7298913, with an order-free rule. One sweep visits the
 four sub-lattices (y % 2, x % 2) of the GLOBAL pixel lattice one after the other. A border pixel of
 region a may move to a 4-neighbour's region b if it is simple (the 4-connected pieces of a inside
-its 8-neighbourhood that touch it by an edge number exactly one), and it does if the energy is lower:
+its 8-neighbourhood that touch it by an edge number exactly one), and does if the energy is lower:
 
     E(b) = data(p, b) + price * (number of p's 8-neighbours that exist and are not in b)
 
@@ -17,6 +17,8 @@ one pixel far, a sweep 4: after `sweeps` sweeps a pixel depends on less than 4 s
 around. A pixel whose 3x3 neighbourhood did not change since it was last looked at would decide the
 same, so only border pixels, and later those near a move, are looked at.
 """
+
+# mypy: allow-untyped-defs, allow-untyped-calls
 
 import numpy as np
 from numba import njit
@@ -94,8 +96,8 @@ def _mark_borders(rim, waiting):
 def _sweep(owner, waiting, planes, centres, rows, columns, seed_of, weights, start, sweeps):
     """Do all sweeps, band by band: step t, one sub-lattice, trails step t - 1 by one row.
 
-    Step t of a row needs its neighbour rows after step t - 1 and not yet after step t + 1. A lag of
-    one row per step gives just that, so a band of rows passes through all steps while it is in cache.
+    Step t of a row needs its neighbour rows after step t - 1 and not yet after step t + 1. A lag
+    of one row per step gives just that, so a band of rows goes through all steps while in cache.
     """
     height = rows.size
     width = columns.size
@@ -119,9 +121,11 @@ def _sweep(owner, waiting, planes, centres, rows, columns, seed_of, weights, sta
                         continue
                     best = a
                     least = i64(0)
+                    last = i32(-1)
                     for b in (a, ring[0], ring[2], ring[4], ring[6]):
-                        if b < 0 or (b == best and least > 0):
+                        if b < 0 or b == last or (b == a and least > 0):
                             continue
+                        last = b
                         seed = u64(seed_of[u64(b)]) * u64(channels + 2)
                         dy = i64(rows[u64(y)]) - centres[seed + u64(channels)]
                         dx = i64(columns[u64(x)]) - centres[seed + u64(channels + 1)]
@@ -133,8 +137,10 @@ def _sweep(owner, waiting, planes, centres, rows, columns, seed_of, weights, sta
                         # + 1: an energy of 0 would read as "none yet"
                         energy = weights[0] * colour + weights[1] * (dy * dy + dx * dx) + 1
                         energy += weights[2] * _differing(ring, b)
-                        if least == 0 or energy < least or (
-                            energy == least and best != a and b < best
+                        if (
+                            least == 0
+                            or energy < least
+                            or (energy == least and best != a and b < best)
                         ):
                             best = b
                             least = energy

@@ -1,0 +1,203 @@
+"""Exact SLIC: superpixels by local k-means, the same for every tiling.
+
+After Achanta, Shaji, Smith, Lucchi, Fua, Suesstrunk, "SLIC superpixels compared to
+state-of-the-art superpixel methods", IEEE TPAMI 34(11), 2012, 10.1109/TPAMI.2012.120. What the
+original leaves to the order of work is replaced by rules, written out in `slic_window`; every
+quantity is an integer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from segpipe import colour
+from segpipe.methods.slic_window import reach, slic_regions
+from segpipe.passes import ImageInfo, Output, Pass, Record, Window
+from segpipe.regions import rank
+from segpipe.regions.finish import label_pass
+from segpipe.tiles import Grid, Tile
+
+
+@dataclass(frozen=True)
+class Slic:
+    """Exact SLIC superpixels; the fields are the keys of the configuration."""
+
+    step: int = 16
+    """Spacing of the seeds in pixels, 4 to 256; a superpixel has about step * step pixels."""
+    compactness: float = 10.0
+    """Weight of place against colour, 0.125 to 200: Lab units that one step is worth."""
+    iterations: int = 10
+    """Rounds of assignment and update, 0 to 50; each adds one step to the halo."""
+    refine: int = 0
+    """Sweeps of border refinement, 0 to 20; each adds 4 pixels to the halo. 0: off."""
+    min_size: int | None = None
+    """Pixels below which a connected piece is absorbed by a neighbour; default step * step // 6."""
+
+    name: ClassVar[str] = "slic"
+    exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
+
+    def __post_init__(self) -> None:
+        for field, low, high, advice in (
+            ("step", 4, 256, "take a pyramid level for larger superpixels"),
+            ("compactness", 0.125, 200.0, "colours span 100 units; 5 to 40 are common"),
+            ("iterations", 0, 50, "10 are enough on photographs"),
+            ("refine", 0, 20, "2 to 8 sweeps converge"),
+        ):
+            value = getattr(self, field)
+            if not low <= value <= high:
+                raise ValueError(f"{field} must be {low} to {high}, got {value}; {advice}")
+        if self.min_size is not None and not 1 <= self.min_size <= self.step**2:
+            raise ValueError(
+                f"min_size must be 1 to step * step = {self.step**2}, got {self.min_size};"
+                " leave it out for a sixth of a superpixel"
+            )
+
+    def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
+        """Return what to do: ranges if the image is not RGB, regions, canonical labels."""
+        if self.step > max(image.shape):
+            raise ValueError(
+                f"step {self.step} is larger than the image of {image.shape[0]} x"
+                f" {image.shape[1]} pixels; choose a smaller step"
+            )
+        arrays = ("image", "mask") if image.masked else ("image",)
+        cut = Pass(
+            name="regions",
+            map=partial(_cut, self),
+            reads=arrays,
+            writes={"regions": "uint32"},
+            halo=reach(self),
+            solve=rank.solve,
+            bytes_per_pixel=20 + 4 * image.channels,
+            cost_ns=30.0,
+        )
+        if image.channels == 3 and image.dtype == "uint8":
+            return cut, label_pass(image)
+        count = Pass(
+            "ranges", _count, arrays, merge=_add, solve=partial(_choose, image), cost_ns=4.0
+        )
+        return count, cut, label_pass(image)
+
+    @property
+    def smallest(self) -> int:
+        """Pixels from which on a connected piece is a superpixel."""
+        return self.step**2 // 6 if self.min_size is None else self.min_size
+
+
+def slic(
+    image: np.ndarray,
+    *,
+    step: int = 16,
+    compactness: float = 10.0,
+    iterations: int = 10,
+    refine: int = 0,
+    min_size: int | None = None,
+    mask: np.ndarray | None = None,
+) -> np.ndarray:
+    """Segment an image into superpixels.
+
+    Parameters
+    ----------
+    image
+        (H, W) or (H, W, C). Three channels of uint8 are sRGB and compared in CIELAB; any other
+        image (uint8, uint16, int16, float) is compared as it is, each channel scaled from its
+        0.5 % to its 99.5 % quantile. Pixels with NaN or infinity count as masked.
+    step, compactness, iterations, refine, min_size
+        See `Slic`.
+    mask
+        (H, W) bool, True where there are pixels to segment; None: everywhere.
+
+    Returns
+    -------
+    labels
+        (H, W) uint32: 0 where masked, else 1..N in raster order of each superpixel's first pixel.
+
+    Raises
+    ------
+    ValueError
+        If a parameter, the image or the mask is out of its range.
+
+    Notes
+    -----
+    *Tiling*: identical for every tiling, see `slic_window`.
+    Cost: time and memory per pixel are in ``tests/bench/bench_slic.py``.
+
+    Examples
+    --------
+    >>> image = np.zeros((8, 8, 3), np.uint8)
+    >>> image[:, 4:] = 255
+    >>> np.unique(slic(image, step=4)).tolist()
+    [1, 2, 3, 4]
+    """
+    parameters = Slic(step, compactness, iterations, refine, min_size)
+    image = as_channels(image)
+    if mask is not None and mask.shape != image.shape[:2]:
+        raise ValueError(
+            f"mask must have the shape {image.shape[:2]} of the image, got {mask.shape}"
+        )
+    h, w = image.shape[:2]
+    valid = known(image, mask)
+    scale = None
+    if not colour.is_rgb(image):
+        scale = colour.scaling(colour.histogram(image, valid), image.dtype)
+    core = (slice(0, h), slice(0, w))
+    return slic_regions(image, valid, (0, 0), (h, w), core, parameters, scale)[0]
+
+
+def _cut(parameters: Slic, window: Window, scale: colour.Scaling | None) -> Output:
+    """Segment a tile."""
+    image, mask = window.arrays["image"], window.arrays.get("mask")
+    shape, origin = window.grid.shape, window.tile.window.start
+    valid = known(image, mask)
+    regions, ids = slic_regions(image, valid, origin, shape, window.tile.inner, parameters, scale)
+    return Output({"regions": regions}, rank.summary(regions, ids, window.tile, shape))
+
+
+def _count(window: Window, _part: None) -> Output:
+    """Count the values of a tile."""
+    image = window.core("image")
+    mask = window.core("mask") if "mask" in window.arrays else None
+    return Output(record={"histogram": colour.histogram(image, known(image, mask))})
+
+
+def _add(records: Sequence[Record]) -> Record:
+    return {"histogram": sum(record["histogram"] for record in records)}
+
+
+@dataclass(frozen=True)
+class _Ranges:
+    """Solution: the scaling that all tiles share."""
+
+    scale: colour.Scaling
+
+    def for_tile(self, _tile: Tile, _record: Record) -> colour.Scaling:
+        return self.scale
+
+
+def _choose(image: ImageInfo, records: Sequence[Record], _grid: Grid, _former: None) -> _Ranges:
+    return _Ranges(colour.scaling(records[0]["histogram"], np.dtype(image.dtype)))
+
+
+def as_channels(image: np.ndarray) -> np.ndarray:
+    """Return the image as (H, W, C) of a type that `colour` knows, or explain what is wrong."""
+    image = np.asarray(image)
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.ndim != 3 or 0 in image.shape:
+        raise ValueError(f"image must be (H, W) or (H, W, C) and not empty, got {image.shape}")
+    if image.dtype.kind != "f" and image.dtype not in (np.uint8, np.uint16, np.int16):
+        raise ValueError(
+            f"image must be uint8, uint16, int16 or float, got {image.dtype}; convert it first"
+        )
+    return image.astype(np.float32, copy=False) if image.dtype.kind == "f" else image
+
+
+def known(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray | None:
+    """Return which pixels of an (h, w, C) image count (unmasked and finite); None if all do."""
+    valid = None if mask is None else np.asarray(mask, bool)
+    if image.dtype.kind == "f":
+        numbers = np.isfinite(image).all(axis=2)
+        valid = numbers if valid is None else valid & numbers
+    return None if valid is None or valid.all() else valid
