@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import sys
 import tempfile
+import types
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -36,7 +40,12 @@ ONE_THREAD = {
         "RAYON_NUM_THREADS",
         "VIPS_CONCURRENCY",
     )
-} | {"MALLOC_TRIM_THRESHOLD_": "65536"}
+} | {
+    # keep freed memory for the next tile: asking the kernel for fresh pages costs as much as the
+    # codecs (half of a tile's reading and writing); the peak is that of one tile anyway
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
+}
 SETTINGS = {
     "distributed.scheduler.allowed-failures": 2,
     "distributed.scheduler.worker-saturation": 1.1,
@@ -46,7 +55,13 @@ SETTINGS = {
     "distributed.nanny.pre-spawn-environ": ONE_THREAD,
     "distributed.comm.timeouts.connect": "20s",
     "distributed.comm.retry.count": 3,
+    # what matters reaches the user as an error; the rest is noise of workers that are closing
+    "logging": {"distributed": "critical", "tornado.application": "critical"},
 }
+LOST = (
+    "the connection to the cluster's scheduler was lost; finished tiles are kept, go on with "
+    "`segpipe resume`"
+)
 LEAVE = 0.9
 """Share of the machine's memory that `auto` divides among the workers."""
 
@@ -59,18 +74,23 @@ class DaskExecutor:
     retries: int
     dashboard: str | None
     _number: dict[str, int] = field(default_factory=dict)
+    _mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Part of every key: a scheduler gives equal keys of two clients one and the same result."""
 
     @property
     def workers(self) -> int:
         """Threads of all workers at this moment."""
-        return max(1, sum(self.client.nthreads().values()))
+        try:
+            return max(1, sum(self.client.nthreads().values()))
+        except OSError as error:  # so are Dask's errors of communication
+            raise RunError(LOST) from error
 
     def submit(self, function: Callable[..., Any], *args: Any, name: str) -> Future[Any]:
         """Submit a task; its key's prefix is `name`, which is what the dashboard groups by."""
         number = self._number[name] = self._number.get(name, 0) + 1
         mine: Future[Any] = Future()
         theirs = self.client.submit(
-            function, *args, key=f"{name}-{number}", pure=False, retries=self.retries
+            function, *args, key=f"{name}-{number}-{self._mark}", pure=False, retries=self.retries
         )
         theirs.add_done_callback(lambda done: _pass_on(done, mine))
         mine.add_done_callback(lambda done: theirs.cancel() if done.cancelled() else None)
@@ -84,7 +104,7 @@ def _pass_on(theirs: distributed.Future[Any], mine: Future[Any]) -> None:
     try:
         if theirs.status == "cancelled":
             # Dask says "cancelled" when the scheduler is gone; it must never look like success
-            mine.set_exception(RunError("the connection to the cluster's scheduler was lost"))
+            mine.set_exception(RunError(LOST))
             return
         error = theirs.exception()
         if error is not None:
@@ -139,6 +159,8 @@ def open_executor(cluster: Cluster) -> Iterator[DaskExecutor | SerialExecutor]:
     if cluster.workers == "none" and cluster.address is None:
         yield SerialExecutor()
         return
+    for name in ("distributed", "distributed.client"):  # as in the workers
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with dask.config.set(SETTINGS):
         if cluster.address is not None:
             with _connected(cluster) as client:
@@ -151,16 +173,36 @@ def open_executor(cluster: Cluster) -> Iterator[DaskExecutor | SerialExecutor]:
 def _local(cluster: Cluster) -> LocalCluster:
     workers = _local_workers(cluster)
     memory = _memory(cluster, workers)
-    logging.getLogger("distributed").setLevel(logging.ERROR)
-    return LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        memory_limit=memory or None,
-        host="127.0.0.1",
-        dashboard_address=_free(cluster.dashboard),
-        local_directory=os.path.join(tempfile.gettempdir(), "segpipe-dask"),
-    )
+    with _without_main():
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=memory or None,
+            host="127.0.0.1",
+            dashboard_address=_free(cluster.dashboard),
+            local_directory=os.path.join(tempfile.gettempdir(), "segpipe-dask"),
+            preload=[__name__],
+        )
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep new processes from importing the script that runs: no task of ours lives there.
+
+    A flow would bring Prefect; a script without ``if __name__ == "__main__"`` would start again.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def dask_setup(_worker: object) -> None:
+    """Leave Ctrl-C, which reaches all processes, to the client (Dask calls this in workers)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

@@ -1,0 +1,97 @@
+"""What a run shows in Prefect: a log, a progress bar, and in the end tables and a picture."""
+
+from __future__ import annotations
+
+import base64
+import time
+from logging import Logger, LoggerAdapter
+from typing import Any
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from segpipe.run import Run
+
+LOG_SECONDS, BAR_SECONDS = 10.0, 3.0
+"""How often progress is logged and drawn: each costs the server about 20 ms."""
+PICTURE_EDGE = 900
+"""Longest edge of the overlay (px); the picture lies in Prefect's database."""
+
+
+class PrefectProgress:
+    """A `Watch` that writes Prefect's log and moves a progress artifact.
+
+    Parameters
+    ----------
+    total
+        Tile tasks of all passes; what comes after them is a small rest.
+    logger
+        The log of the flow run.
+    """
+
+    def __init__(self, total: int, logger: Logger | LoggerAdapter[Any]) -> None:
+        self._total, self._done, self._logger = total, 0, logger
+        self._step: tuple[int, int] = (0, 0)
+        self._logged = self._drawn = time.monotonic()
+        self._bar = create_progress_artifact(0.0, key="progress", description="tiles of all passes")
+
+    def begin(self, step: str, total: int) -> None:
+        """Log that a step begins."""
+        self._step = (0, total)
+        self._logger.info("%s: %d tasks", step, total)
+
+    def advance(self, step: str, done: int) -> None:
+        """Log and draw, but not more often than is of use."""
+        count, total = self._step
+        self._step = (count + done, total)
+        self._done += done
+        now = time.monotonic()
+        if now - self._logged >= LOG_SECONDS:
+            self._logged = now
+            self._logger.info("%s: %d of %d tasks", step, *self._step)
+        if now - self._drawn >= BAR_SECONDS:
+            self._drawn = now
+            self._draw(min(99.0, 100 * self._done / self._total))
+
+    def end(self, step: str) -> None:
+        """Hear that a step is finished; the next one says more."""
+
+    def complete(self) -> None:
+        """Fill the bar."""
+        self._draw(100.0)
+
+    def _draw(self, percent: float) -> None:
+        update_progress_artifact(self._bar, progress=percent)  # type: ignore[arg-type]
+
+
+def link_dashboard(address: str) -> None:
+    """Link the Dask dashboard: there one sees every tile."""
+    create_link_artifact(address, link_text="Dask dashboard", key="dask-dashboard")
+
+
+def show_result(run: Run, result: dict[str, str]) -> None:
+    """Leave the tables and a picture of each label image."""
+    from segpipe.report import overlay_png
+
+    rows = [{"what": key, "value": value} for key, value in result.items()]
+    create_table_artifact(rows, key="summary", description=f"# {run.folder}")
+    steps = [
+        {
+            "step": name,
+            "tasks": step["tasks"],
+            "reused": step["reused"],
+            "seconds": round(step["wall"], 1),
+            "peak MB per worker": step["peak_bytes"] // 10**6,
+        }
+        for name, step in run.state["steps"].items()
+    ]
+    create_table_artifact(steps, key="steps", description="what each step took")
+    for stage in run.state["labels"]:
+        picture = base64.b64encode(overlay_png(run.folder, stage, PICTURE_EDGE)).decode()
+        key = f"overlay-{stage}".lower().replace("_", "-")
+        create_image_artifact(f"data:image/png;base64,{picture}", key=key, description=stage)

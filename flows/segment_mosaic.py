@@ -1,0 +1,125 @@
+"""Segment one image as a Prefect flow: ``python flows/segment_mosaic.py [CONFIG] [--input …]``.
+
+One Prefect task per step of the run, never per tile (tiles are Dask's: a Prefect task costs about
+100 ms and 20 kB of its database), and no Prefect caching: what is done, the run folder alone
+knows. So a flow run on a folder with the same run, unfinished, goes on with it (a retry, ``prefect
+flow-run retry``, the next night), and on a finished one it returns what that run gave.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import flows  # noqa: F401  (what Prefect reads from the environment has to be set before)
+
+# isort: split
+import typer
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.pages import PrefectProgress, link_dashboard, show_result
+from flows.server import prefect_server
+from segpipe import cli, session
+from segpipe.config import Config, Tiles
+from segpipe.errors import InputError, SegpipeError
+from segpipe.run import Run
+from segpipe.store.folder import Folder
+
+CONFIG = "configs/superpixels.yaml"
+
+
+@flow(name="segment-mosaic", retries=2, retry_delay_seconds=60, persist_result=False)
+def segment_mosaic(
+    config: str = CONFIG,
+    input: str | None = None,
+    output: str | None = None,
+    set: list[str] | None = None,
+    cluster: str | None = None,
+    workers: int | None = None,
+) -> dict[str, str]:
+    """Segment an image, or go on with it; the parameters are the options of ``segpipe run``.
+
+    Returns
+    -------
+    result
+        Where everything is, and the digest of the labels: what ``segpipe run`` prints.
+    """
+    logger = get_run_logger()
+    chosen = session.load_config(config, set or (), input, output, cluster, workers)
+    if (done := finished(chosen)) is not None:
+        logger.info("the run in %s is complete already", chosen.output)
+        return done
+    with session.opened(_as_begun(chosen), resume=True) as (run, executor):
+        if executor.dashboard:
+            link_dashboard(executor.dashboard)
+        watch = PrefectProgress(sum(row.tiles for row in run.plan.rows()), logger)
+        for step in run.steps():
+            do_step(step.name, partial(step.run, executor, watch))
+        watch.complete()
+    result = session.summary(run, executor.dashboard)
+    show_result(run, result)
+    return result
+
+
+@task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+def do_step(name: str, work: Callable[[], None]) -> None:
+    """Do one step of a run; `work` hides its arguments from Prefect, which would look into them."""
+    work()
+
+
+def finished(config: Config) -> dict[str, str] | None:
+    """Return what the finished run of this very configuration gave, if there is one."""
+    stored = Folder(config.output).get_json("run.json")
+    if stored is None or stored["state"] != "complete":
+        return None
+    plan = session.prepare(config)
+    if stored["identity"] != plan.identity:
+        return None  # claiming the folder will say what is wrong
+    return session.summary(Run(plan, Folder(config.output), stored), None)
+
+
+def _as_begun(config: Config) -> Config:
+    """Keep the tiles of an unfinished run, which `auto` may choose otherwise on other workers."""
+    stored = Folder(config.output).get_json("run.json")
+    if stored is None or config.tiles.size != "auto":
+        return config
+    return config.model_copy(update={"tiles": Tiles(size=tuple(stored["tile"]))})
+
+
+def main(
+    config: Annotated[Path, typer.Argument(help="The YAML of the run.")] = Path(CONFIG),
+    input: cli.Input = None,
+    output: cli.OutputPath = None,
+    set: cli.Changes = None,
+    cluster: cli.ClusterOption = None,
+    workers: cli.Workers = None,
+) -> None:
+    """Segment an image as a Prefect flow; starts a temporary Prefect server if none is set up."""
+    arguments = (str(config), input, output, set, cluster, workers)
+    chosen = session.load_config(arguments[0], set or (), input, output, cluster, workers)
+    session.prepare(chosen)  # what cannot work is said before a server is started
+    result = finished(chosen)
+    if result is None:
+        address = prefect_server()
+        cli.out.print(f"prefect    {address}", markup=False)
+        with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
+            # somebody is watching: no waiting for a second try
+            result = segment_mosaic.with_options(retries=0)(*arguments)
+    cli._finished(result)
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except SegpipeError as error:
+        cli.err.print(f"segpipe: {error}", style="red", markup=False)
+        sys.exit(cli.EXIT_INPUT if isinstance(error, InputError) else cli.EXIT_FAILED)
+    except SystemExit as end:
+        if end.code == cli.EXIT_INTERRUPTED:
+            cli.err.print("segpipe: interrupted; finished tiles are kept, the same command goes on")
+        raise
