@@ -42,7 +42,9 @@ ONE_THREAD = {
     )
 } | {
     # keep freed memory for the next tile: asking the kernel for fresh pages costs as much as the
-    # codecs (half of a tile's reading and writing); the peak is that of one tile anyway
+    # codecs (half of a tile's reading and writing); the peak is that of one tile anyway. Arenas of
+    # other threads cannot hold large arrays, so all share the first.
+    "MALLOC_ARENA_MAX": "1",
     "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
     "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
 }

@@ -81,9 +81,9 @@ def cluster(source: Source, zone: Box, parameters: Slic) -> Clusters:
     centres, exists = _seeds(source, blocks, step, unit, span)
     first = (blocks.start[0] - 1, blocks.start[1] - 1)
     coef = np.empty((*exists.shape, centres.shape[2] + 1), np.float32)
+    kernels.coefficients(centres, exists, coef)
     if parameters.iterations:
         _iterate(source, blocks, zone, parameters, centres, exists, coef)
-    kernels.coefficients(centres, exists, coef)
     planes = source.colours(zone.slices[0], zone.slices[1], unit)
     codes = np.empty(zone.shape, np.uint8)
     corner = tuple(f * step + step // 2 - z for f, z in zip(first, zone.start, strict=True))
@@ -181,28 +181,22 @@ def _iterate(
     coef: np.ndarray,
 ) -> None:
     """Move the seeds; each round treats only the cells that the zone still depends on."""
-    step = parameters.step
-    _, span = units(parameters.compactness)
-    cells, fy, fx = _sample(source, blocks, step, *units(parameters.compactness))
-    totals = kernels.cell_totals(cells, fy, fx)
-    sums = np.empty((*exists.shape, centres.shape[2] + 1), np.int32)
-    wanted = _cells(zone, step)
-    for left in range(parameters.iterations, 0, -1):
-        part = tuple(
+    unit, span = units(parameters.compactness)
+    cells, fy, fx = _sample(source, blocks, parameters.step, unit, span)
+    wanted = _cells(zone, parameters.step)
+    zones = [
+        [
             bound
             for axis in range(2)
             for bound in (
                 max(0, wanted.start[axis] - left - blocks.start[axis]),
                 min(cells.shape[axis], wanted.stop[axis] + left - blocks.start[axis]),
             )
-        )
-        kernels.coefficients(centres, exists, coef)
-        sums[:] = 0
-        if cells.shape[2] == 3:
-            kernels.sweep3(cells, totals, coef, span, fy, fx, part, sums)
-        else:
-            kernels.sweep_any(cells, coef, span, fy, fx, part, sums)
-        kernels.update(sums, part, centres)
+        ]
+        for left in range(parameters.iterations, 0, -1)
+    ]
+    totals = kernels.cell_totals(cells, fy, fx)
+    kernels.iterate(cells, totals, span, fy, fx, np.array(zones), exists, centres, coef)
 
 
 def _sample(

@@ -83,17 +83,23 @@ def cell_totals(cells, fy, fx):
 @njit(nogil=True, cache=True)
 def coefficients(centres, exists, out):
     """Prepare out[.., C + 3]: -8 colour, 4 |colour|^2, y, x of centres[.., C + 2] (float32)."""
-    channels = centres.shape[2] - 2
     for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            square = i32(0)
-            for c in range(channels):
-                v = centres[i, j, c] * exists[i, j]
-                out[i, j, c] = -8 * v
-                square += v * v
-            out[i, j, channels] = 4 * square if exists[i, j] else ABSENT
-            out[i, j, channels + 1] = centres[i, j, channels] * exists[i, j]
-            out[i, j, channels + 2] = centres[i, j, channels + 1] * exists[i, j]
+        _coefficients(centres[i], exists[i], out[i])
+
+
+@njit(nogil=True, cache=True)
+def _coefficients(centres, exists, out):
+    """Prepare one row of the seed table."""
+    channels = centres.shape[1] - 2
+    for j in range(out.shape[0]):
+        square = i32(0)
+        for c in range(channels):
+            v = centres[j, c] * exists[j]
+            out[j, c] = -8 * v
+            square += v * v
+        out[j, channels] = 4 * square if exists[j] else ABSENT
+        out[j, channels + 1] = centres[j, channels] * exists[j]
+        out[j, channels + 2] = centres[j, channels + 1] * exists[j]
 
 
 @njit(nogil=True, cache=True, forceinline=True, fastmath=EXACT)
@@ -221,45 +227,69 @@ def _place_sums(fy, fx, n, chosen, k):
 
 
 @njit(nogil=True, cache=True)
-def sweep3(cells, totals, coef, span, fy, fx, zone, sums):
-    """Assign the sampled pixels of the cells in `zone` and add up their candidates' statistics.
+def iterate(cells, totals, span, fy, fx, zones, exists, centres, coef):
+    """Do all rounds of assignment and update; round t treats the cells of ``zones[t]``.
 
-    zone = (first row, last row + 1, first column, last column + 1) of cells;
-    sums[bh + 2, bw + 2, C + 3] int32, zero before: colours, y, x (relative to the seed's lattice
-    point), count. Candidate 0 gets what the three others leave of the cell's totals. About 75
-    vector operations per 8 sampled pixels, 6 bytes per pixel read in one stream.
+    zones[t] = (first row, last row + 1, first column, last column + 1) of cells, each round's
+    inside the one's before. The rounds run as a wave down the rows, round t two rows behind round
+    t - 1: row i of cells needs seed rows i and i + 1, whose last cells are in row i + 1. So the
+    samples stream through the cache once, and not once per round.
+    """
+    rounds, ny = zones.shape[0], cells.shape[0]
+    # statistics of seed row i gather in ring row i & 1 of each round
+    sums = np.zeros((rounds, 2, coef.shape[1], coef.shape[2]), np.int32)
+    for time in range(ny + 2 * rounds):
+        for t in range(rounds):
+            i = time - 2 * t
+            if zones[t, 0] <= i < zones[t, 1]:
+                if cells.shape[2] == 3:
+                    _sweep3(cells, totals, coef, span, fy, fx, i, zones[t], sums[t])
+                else:
+                    _sweep_any(cells, coef, span, fy, fx, i, zones[t], sums[t])
+                if i > zones[t, 0]:
+                    _update(sums[t, i & 1], i, zones[t], centres)
+                    _coefficients(centres[i], exists[i], coef[i])
+                sums[t, i & 1] = 0
+
+
+@njit(nogil=True, cache=True)
+def _sweep3(cells, totals, coef, span, fy, fx, i, zone, sums):
+    """Assign the sampled pixels of the cells of row i and add up their candidates' statistics.
+
+    sums[2, bw + 2, C + 3] int32: colours, y, x (relative to the seed's lattice point), count.
+    Candidate 0 gets what the three others leave of the cell's totals. About 75 vector operations
+    per 8 sampled pixels, 6 bytes per pixel read in one stream.
     """
     n = cells.shape[3]
     v = cells.reshape(-1)
     q = np.empty((4, 6), np.float32)
     chosen = np.empty(n, np.int32)
-    for i in range(zone[0], zone[1]):
-        for j in range(zone[2], zone[3]):
-            o = u64((i * cells.shape[1] + j) * 3 * n)
-            _candidates(coef, i, j, span, q)
-            _nearest3(v, o, n, q, fy, fx, chosen)
-            l0 = totals[u64(i), u64(j), u64(0)]
-            a0 = totals[u64(i), u64(j), u64(1)]
-            b0 = totals[u64(i), u64(j), u64(2)]
-            y0 = totals[u64(i), u64(j), u64(3)]
-            x0 = totals[u64(i), u64(j), u64(4)]
-            n0 = totals[u64(i), u64(j), u64(5)]
-            for k in range(1, 4):
-                lum, a, b, y, x, count = _sums3(v, o, n, fy, fx, chosen, i32(k))
-                l0 -= lum
-                a0 -= a
-                b0 -= b
-                y0 -= y
-                x0 -= x
-                n0 -= count
-                _add3(lum, a, b, y, x, count, span, i, j, k, sums)
-            _add3(l0, a0, b0, y0, x0, n0, span, i, j, 0, sums)
+    for j in range(zone[2], zone[3]):
+        o = u64((i * cells.shape[1] + j) * 3 * n)
+        _candidates(coef, i, j, span, q)
+        _nearest3(v, o, n, q, fy, fx, chosen)
+        l0 = totals[u64(i), u64(j), u64(0)]
+        a0 = totals[u64(i), u64(j), u64(1)]
+        b0 = totals[u64(i), u64(j), u64(2)]
+        y0 = totals[u64(i), u64(j), u64(3)]
+        x0 = totals[u64(i), u64(j), u64(4)]
+        n0 = totals[u64(i), u64(j), u64(5)]
+        for k in range(1, 4):
+            lum, a, b, y, x, count = _sums3(v, o, n, fy, fx, chosen, i32(k))
+            l0 -= lum
+            a0 -= a
+            b0 -= b
+            y0 -= y
+            x0 -= x
+            n0 -= count
+            _add3(lum, a, b, y, x, count, span, i, j, k, sums)
+        _add3(l0, a0, b0, y0, x0, n0, span, i, j, 0, sums)
 
 
 @njit(nogil=True, cache=True, forceinline=True)
 def _add3(lum, a, b, y, x, count, span, i, j, k, sums):
     """Add to candidate k's sums; coordinates turn from the cell's middle to the seed's point."""
-    row = u64(i + (k >> 1))
+    row = u64((i + (k >> 1)) & 1)
     column = u64(j + (k & 1))
     near = i32(span // 2)
     far = i32(span // 2 - span)
@@ -272,46 +302,41 @@ def _add3(lum, a, b, y, x, count, span, i, j, k, sums):
 
 
 @njit(nogil=True, cache=True)
-def sweep_any(cells, coef, span, fy, fx, zone, sums):
-    """Do what `sweep3` does for any number of channels (without totals, about half as fast)."""
+def _sweep_any(cells, coef, span, fy, fx, i, zone, sums):
+    """Do what `_sweep3` does for any number of channels (without totals, about half as fast)."""
     channels, n = cells.shape[2:]
     v = cells.reshape(-1)
     q = np.empty((4, channels + 3), np.float32)
     keys = np.empty((4, n), np.float32)
     chosen = np.empty(n, np.int32)
-    for i in range(zone[0], zone[1]):
-        for j in range(zone[2], zone[3]):
-            o = u64((i * cells.shape[1] + j) * channels * n)
-            _candidates(coef, i, j, span, q)
-            _nearest_any(v, o, n, q, fy, fx, keys, chosen)
-            for k in range(4):
-                row = i + (k >> 1)
-                column = j + (k & 1)
-                for c in range(channels):
-                    s = _plane_sum(v, o + u64(c * n), n, chosen, i32(k))
-                    sums[row, column, c] += s
-                y, x, count = _place_sums(fy, fx, n, chosen, i32(k))
-                sums[row, column, channels] += y + count * (span // 2 - span * (k >> 1))
-                sums[row, column, channels + 1] += x + count * (span // 2 - span * (k & 1))
-                sums[row, column, channels + 2] += count
+    for j in range(zone[2], zone[3]):
+        o = u64((i * cells.shape[1] + j) * channels * n)
+        _candidates(coef, i, j, span, q)
+        _nearest_any(v, o, n, q, fy, fx, keys, chosen)
+        for k in range(4):
+            row = (i + (k >> 1)) & 1
+            column = j + (k & 1)
+            for c in range(channels):
+                sums[row, column, c] += _plane_sum(v, o + u64(c * n), n, chosen, i32(k))
+            y, x, count = _place_sums(fy, fx, n, chosen, i32(k))
+            sums[row, column, channels] += y + count * (span // 2 - span * (k >> 1))
+            sums[row, column, channels + 1] += x + count * (span // 2 - span * (k & 1))
+            sums[row, column, channels + 2] += count
 
 
 @njit(nogil=True, cache=True)
-def update(sums, zone, centres):
-    """Move the seeds between the cells of `zone` to floor((2 sum + n) / 2n); n = 0: they stay.
+def _update(sums, i, zone, centres):
+    """Move the seeds of row i inside `zone` to floor((2 sum + n) / 2n); n = 0: they stay.
 
     The double quotient of two integers below 2^31 has the floor of the exact one.
     """
     last = u64(centres.shape[2])
-    for i in range(zone[0] + 1, zone[1]):
-        for j in range(zone[2] + 1, zone[3]):
-            count = np.float64(sums[u64(i), u64(j), last])
-            if count > 0.0:
-                for c in range(last):
-                    s = np.float64(sums[u64(i), u64(j), u64(c)])
-                    centres[u64(i), u64(j), u64(c)] = i32(
-                        np.floor((s + s + count) / (count + count))
-                    )
+    for j in range(zone[2] + 1, zone[3]):
+        count = np.float64(sums[u64(j), last])
+        if count > 0.0:
+            for c in range(last):
+                s = np.float64(sums[u64(j), u64(c)])
+                centres[u64(i), u64(j), u64(c)] = i32(np.floor((s + s + count) / (count + count)))
 
 
 @njit(nogil=True, cache=True)
