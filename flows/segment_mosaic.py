@@ -110,7 +110,7 @@ def main(
         with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
             # somebody is watching: no waiting for a second try
             result = segment_mosaic.with_options(retries=0)(*arguments)
-    cli._finished(result)
+    cli.show(result)
 
 
 if __name__ == "__main__":

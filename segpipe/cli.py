@@ -83,7 +83,7 @@ def run(
     from segpipe.session import execute, load_config
 
     chosen = load_config(config, set or (), input, output, cluster, workers)
-    _finished(execute(chosen, watch=_progress(), resume=False, started=_say))
+    show(execute(chosen, watch=_progress(), resume=False, started=_say))
 
 
 @app.command()
@@ -97,7 +97,7 @@ def resume(
     from segpipe.session import execute, stored_config
 
     chosen = stored_config(run, cluster, workers)
-    _finished(execute(chosen, watch=_progress(), resume=True, started=_say))
+    show(execute(chosen, watch=_progress(), resume=True, started=_say))
 
 
 @app.command()
@@ -188,7 +188,8 @@ def _progress() -> Any:
     return TerminalProgress(err)
 
 
-def _finished(result: dict[str, str]) -> None:
+def show(result: dict[str, str]) -> None:
+    """Print what a run ended with, one thing a line."""
     width = max(len(key) for key in result)
     for key, value in result.items():
         out.print(f"{key:<{width}}  {value}", markup=False)

@@ -28,7 +28,17 @@ ALLOWED = {
     "run": {"engine", "jobs", "passes", "plan", "provenance", "report", "store", "tiles"},
     "verify": {"jobs", "run", "store", "tiles"},
     "cluster": {"config", "errors", "plan"},
-    "session": {"cluster", "config", "engine", "errors", "plan", "readers", "run", "store", "verify"},
+    "session": {
+        "cluster",
+        "config",
+        "engine",
+        "errors",
+        "plan",
+        "readers",
+        "run",
+        "store",
+        "verify",
+    },
     "view": {"errors", "store", "report", "tiles"},
     "progress": set(),
     "cli": {"", "errors", "plan", "session", "progress", "methods", "view"},
@@ -83,9 +93,12 @@ def test_imports__follow_the_table(path: Path) -> None:
             assert here in HOMES[top], f"{path} imports {top}, which lives in {HOMES[top]}"
         if top == "segpipe" and here != "flows":
             wanted = rest.partition(".")[0]
-            wanted = wanted if (ROOT / "segpipe" / wanted).exists() or (
-                ROOT / "segpipe" / f"{wanted}.py"
-            ).exists() else ""
+            wanted = (
+                wanted
+                if (ROOT / "segpipe" / wanted).exists()
+                or (ROOT / "segpipe" / f"{wanted}.py").exists()
+                else ""
+            )
             assert wanted in ALLOWED[here], f"{path} imports {name}"
 
 

@@ -103,7 +103,9 @@ def test_digest__is_that_of_the_plain_function(
     assert session.verify_run(str(tmp_path / "run")) == []
 
 
-def test_table__does_not_depend_on_tiles(image: Path, slide_rgb: np.ndarray, tmp_path: Path) -> None:
+def test_table__does_not_depend_on_tiles(
+    image: Path, slide_rgb: np.ndarray, tmp_path: Path
+) -> None:
     from skimage.measure import regionprops_table
 
     labels = slic(slide_rgb, **PARAMETERS)
@@ -214,10 +216,16 @@ def test_mask__limits_the_work(image: Path, slide_rgb: np.ndarray, tmp_path: Pat
     tifffile.imwrite(tmp_path / "mask.tif", mask)
     expected = array_digest(slic(slide_rgb, mask=mask > 0, **PARAMETERS))
     polygon = [[90, 50], [410, 50], [410, 300], [90, 300], [90, 50]]
-    feature = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [polygon]}}
+    feature = {
+        "type": "Feature",
+        "properties": {},
+        "geometry": {"type": "Polygon", "coordinates": [polygon]},
+    }
     (tmp_path / "area.geojson").write_text(json.dumps(feature))
     for number, (name, size) in enumerate([("mask.tif", 64), ("area.geojson", [130, 97])]):
-        chosen = config(image, tmp_path / f"run{number}", mask=str(tmp_path / name), tiles={"size": size})
+        chosen = config(
+            image, tmp_path / f"run{number}", mask=str(tmp_path / name), tiles={"size": size}
+        )
         assert run(chosen)["digest"] == expected
 
 
@@ -232,7 +240,9 @@ def test_output_is_valid_ome_zarr(image: Path, tmp_path: Path) -> None:
     assert found.labels is not None
 
 
-def test_two_stages__write_two_label_images(image: Path, slide_rgb: np.ndarray, tmp_path: Path) -> None:
+def test_two_stages__write_two_label_images(
+    image: Path, slide_rgb: np.ndarray, tmp_path: Path
+) -> None:
     stages = [
         {"method": "slic", "name": "fine", "parameters": {"step": 8, "iterations": 2}},
         {"method": "slic", "name": "coarse", "parameters": {"step": 20, "iterations": 2}},
@@ -285,7 +295,9 @@ def test_s3__output_and_input(image: Path, expected: str, monkeypatch: pytest.Mo
         server.stop()
 
 
-def test_failed_task__leaves_the_others(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_task__leaves_the_others(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from segpipe.store.arrays import Region
 
     chosen = config(image, tmp_path / "run", tiles={"size": 128})

@@ -38,7 +38,7 @@ def parameters(method: type[Any]) -> list[tuple[str, str, str, str]]:
 
     The meaning is the string below the field in the source, which Python itself does not keep.
     """
-    body = ast.parse(textwrap.dedent(inspect.getsource(method))).body[0].body  # type: ignore[attr-defined]
+    body: list[Any] = ast.parse(textwrap.dedent(inspect.getsource(method))).body[0].body  # type: ignore[attr-defined]
     meanings = {
         field.target.id: inspect.cleandoc(text.value.value)
         for field, text in itertools.pairwise(body)

@@ -163,7 +163,7 @@ def _count(window: Window, _part: None) -> Output:
 
 
 def _add(records: Sequence[Record]) -> Record:
-    return {"histogram": sum(record["histogram"] for record in records)}
+    return {"histogram": np.sum([record["histogram"] for record in records], axis=0)}
 
 
 @dataclass(frozen=True)

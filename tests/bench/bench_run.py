@@ -93,7 +93,9 @@ def killed_and_resumed(command: list[str], output: Path, state: dict[str, Any]) 
     again = json.loads((output / "run.json").read_text())
     reused = sum(step["reused"] for step in again["steps"].values())
     same = again["labels"] == state["labels"]
-    print(f"killed half way and resumed: {reused} tasks reused, digest {'equal' if same else 'DIFFERS'}")
+    print(
+        f"killed half way and resumed: {reused} tasks reused, digest {'equal' if same else 'DIFFERS'}"
+    )
     if not same:
         sys.exit(1)
 

@@ -42,17 +42,25 @@ def images(rng: np.random.Generator) -> dict[str, np.ndarray]:
 NAMES = list(images(np.random.default_rng(0)))
 
 
-def labels_of(name: str, parameters: dict, image: np.ndarray, mask: np.ndarray | None, **how) -> np.ndarray:
+def labels_of(
+    name: str, parameters: dict, image: np.ndarray, mask: np.ndarray | None, **how
+) -> np.ndarray:
     method = build_method(name, parameters)
     info = ImageInfo(
-        image.shape[:2], image.shape[2], str(image.dtype), rgb=image.shape[2] == 3, masked=mask is not None
+        image.shape[:2],
+        image.shape[2],
+        str(image.dtype),
+        rgb=image.shape[2] == 3,
+        masked=mask is not None,
     )
     arrays = {"image": image} | ({} if mask is None else {"mask": mask})
     found, _tables = run_in_memory(method.passes(info), arrays, **how)
     return found["labels"]
 
 
-def check(name: str, parameters: dict, image: np.ndarray, mask: np.ndarray | None, seed: int) -> None:
+def check(
+    name: str, parameters: dict, image: np.ndarray, mask: np.ndarray | None, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     before = image.copy()
     whole = labels_of(name, parameters, image, mask)

@@ -22,7 +22,9 @@ def by_first_pixel(ids: np.ndarray) -> np.ndarray:
 def random_regions(rng: np.random.Generator) -> np.ndarray:
     """Connected regions with holes between them, each with an arbitrary id."""
     shape = tuple(rng.integers(1, 70, 2))
-    values = (ndimage.gaussian_filter(rng.random(shape), rng.choice([0.5, 2.0])) * 40).astype(int) % 4
+    values = (ndimage.gaussian_filter(rng.random(shape), rng.choice([0.5, 2.0])) * 40).astype(
+        int
+    ) % 4
     ids, n = np.zeros(shape, np.int64), 0
     for value in (1, 2, 3):
         found, k = ndimage.label(values == value)
@@ -66,7 +68,9 @@ def test_sums__merge_to_the_whole_images(dtype: str) -> None:
         present = np.unique(core[core > 0])
         local = np.searchsorted(present, core) + 1
         local[core == 0] = 0
-        sums = measure.sums(local.astype(np.uint32), image[tile.core.slices], len(present), tile.core.start)
+        sums = measure.sums(
+            local.astype(np.uint32), image[tile.core.slices], len(present), tile.core.start
+        )
         rows.append(np.column_stack([present, sums]))
     found = measure.columns(measure.combine(np.concatenate(rows)), floating=dtype == "float32")
     names = ("label", "area", "bbox", "centroid", "intensity_mean")
