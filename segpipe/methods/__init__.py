@@ -38,12 +38,11 @@ def parameters(method: type[Any]) -> list[tuple[str, str, str, str]]:
 
     The meaning is the string below the field in the source, which Python itself does not keep.
     """
-    body: list[Any] = ast.parse(textwrap.dedent(inspect.getsource(method))).body[0].body  # type: ignore[attr-defined]
-    meanings = {
-        field.target.id: inspect.cleandoc(text.value.value)
-        for field, text in itertools.pairwise(body)
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
-    }
+    (source,) = ast.parse(textwrap.dedent(inspect.getsource(method))).body
+    meanings = {}
+    for field, text in itertools.pairwise(getattr(source, "body", [])):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+            meanings[ast.unparse(field.target)] = inspect.cleandoc(ast.literal_eval(text.value))
     return [
         (field.name, str(field.type), str(field.default), meanings.get(field.name, ""))
         for field in dataclasses.fields(method)
