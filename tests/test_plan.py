@@ -1,0 +1,100 @@
+"""Plans: what they choose, what they refuse, and whether memory stays below what they say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from segpipe.config import parse
+from segpipe.errors import InputError
+from segpipe.plan import Limits, Plan, make_plan
+from segpipe.readers import SourceInfo
+
+ROOT = Path(__file__).resolve().parents[1]
+GB = 10**9
+
+
+def plan(shape: tuple[int, int], limits: Limits, **more: Any) -> Plan:
+    values = {"input": "a.tif", "output": "o", "method": "slic"} | more
+    source = SourceInfo(
+        shape, 3, "uint8", more.pop("access", "tiles"), (256, 256), "a.tif", "x", rgb=True
+    )
+    return make_plan(parse(values), source, limits)
+
+
+def test_auto__takes_large_tiles_where_memory_allows() -> None:
+    roomy = plan((100_000, 120_000), Limits(2, 8 * GB))
+    tight = plan((100_000, 120_000), Limits(2, GB))
+    assert roomy.grid.size[0] >= 3072
+    assert tight.grid.size[0] < roomy.grid.size[0]
+    assert tight.peak_bytes <= 0.6 * GB
+
+
+def test_auto__keeps_all_workers_busy() -> None:
+    few = plan((4096, 4096), Limits(1, 8 * GB))
+    many = plan((4096, 4096), Limits(16, 8 * GB))
+    assert len(many.grid) >= 16
+    assert len(many.grid) > len(few.grid)
+
+
+def test_auto__never_exceeds_the_image() -> None:
+    assert plan((100, 90), Limits(2, 8 * GB)).grid.size == (100, 90)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(512, (512, 512)), ([500, 700], (500, 700)), ("whole", (3000, 4000)), (5000, (3000, 4000))],
+)
+def test_size__is_taken_as_given(size: Any, expected: tuple[int, int]) -> None:
+    assert plan((3000, 4000), Limits(2, 8 * GB), tiles={"size": size}).grid.size == expected
+
+
+def test_memory__is_refused_with_numbers_and_remedies() -> None:
+    with pytest.raises(InputError) as caught:
+        plan((60_000, 60_000), Limits(2, 2 * GB), tiles={"size": "whole"})
+    for word in ("60000 x 60000", "GB per worker", "1.2 GB", "tiles.size", "cluster.memory"):
+        assert word in str(caught.value)
+
+
+def test_halo__comes_from_the_parameters() -> None:
+    halo = {
+        step: next(
+            row.halo
+            for row in plan((9000, 9000), Limits(2, 8 * GB), parameters={"step": step}).rows()
+            if row.name == "regions"
+        )
+        for step in (8, 16, 32)
+    }
+    assert halo[8] < halo[16] < halo[32]
+    assert halo[16] == 16 * 22
+
+
+def test_identity__changes_with_what_decides_the_labels_alone() -> None:
+    limits = Limits(2, 8 * GB)
+    base = plan((900, 900), limits).identity
+    assert base == plan((900, 900), Limits(9, 3 * GB), tiles={"size": 128}).identity
+    assert base == plan((900, 900), limits, output="elsewhere").identity
+    assert base != plan((900, 900), limits, parameters={"step": 17}).identity
+    assert base != plan((900, 900), limits, mask="m.tif").identity
+
+
+def test_peak_memory__stays_below_the_plan(slide_rgb: np.ndarray, tmp_path: Path) -> None:
+    pixels = np.tile(slide_rgb, (7, 6, 1))[:2600, :2600]
+    tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(256, 256), photometric="rgb")
+    (tmp_path / "run.yaml").write_text(
+        f"input: a.tif\noutput: {tmp_path}/run\nmethod: slic\ntiles: {{size: 1300}}\n"
+        "cluster: {workers: 1, memory: 4GB}\n"
+    )
+    command = [sys.executable, "-m", "segpipe", "run", str(tmp_path / "run.yaml")]
+    subprocess.run(command, check=True, cwd=ROOT, timeout=300, capture_output=True)
+    state = json.loads((tmp_path / "run/run.json").read_text())
+    measured = max(step["peak_bytes"] for step in state["steps"].values())
+    projected = plan((2600, 2600), Limits(1, 4 * GB), tiles={"size": 1300}).peak_bytes
+    assert measured <= projected, f"{measured / 1e6:.0f} MB against {projected / 1e6:.0f} MB"
