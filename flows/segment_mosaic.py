@@ -27,6 +27,7 @@ from flows.server import prefect_server
 from segpipe import cli, session
 from segpipe.config import Config, Tiles
 from segpipe.errors import InputError, SegpipeError
+from segpipe.provenance import read_state
 from segpipe.run import Run
 from segpipe.store.folder import Folder
 
@@ -74,7 +75,7 @@ def do_step(name: str, work: Callable[[], None]) -> None:
 
 def finished(config: Config) -> dict[str, str] | None:
     """Return what the finished run of this very configuration gave, if there is one."""
-    stored = Folder(config.output).get_json("run.json")
+    stored = read_state(Folder(config.output))
     if stored is None or stored["state"] != "complete":
         return None
     plan = session.prepare(config)
@@ -85,7 +86,7 @@ def finished(config: Config) -> dict[str, str] | None:
 
 def _as_begun(config: Config) -> Config:
     """Keep the tiles of an unfinished run, which `auto` may choose otherwise on other workers."""
-    stored = Folder(config.output).get_json("run.json")
+    stored = read_state(Folder(config.output))
     if stored is None or config.tiles.size != "auto":
         return config
     return config.model_copy(update={"tiles": Tiles(size=tuple(stored["tile"]))})

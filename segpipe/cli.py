@@ -161,6 +161,7 @@ def verify(run: RunPath, debug: Debug = False) -> None:
     for line in bad:
         err.print(line, style="red", markup=False)
     if bad:
+        err.print("segpipe: the result is damaged; delete the folder and run again", style="red")
         sys.exit(EXIT_FAILED)
     out.print("all arrays, tables and digests are as they were written")
 

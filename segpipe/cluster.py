@@ -45,6 +45,9 @@ ONE_THREAD = {
     # codecs (half of a tile's reading and writing); the peak is that of one tile anyway. Arenas of
     # other threads cannot hold large arrays, so all share the first.
     "MALLOC_ARENA_MAX": "1",
+    # what matters reaches the user as an error of the run
+    "DASK_LOGGING__DISTRIBUTED": "critical",
+    "DASK_LOGGING__TORNADO": "critical",
     "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
     "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
 }

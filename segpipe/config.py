@@ -135,9 +135,7 @@ def load(
         The file cannot be read, or a key or value is not allowed.
     """
     values = _read(path)
-    for key in ("input", "mask"):
-        if isinstance(values.get(key), str):
-            values[key] = _relative(values[key], Path(path).parent)
+    _settle(values, Path(path).parent)
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:
@@ -146,6 +144,7 @@ def load(
     for key, value in (overrides or {}).items():
         if value is not None:
             _put(values, key, value)
+    _settle(values, Path.cwd())
     return parse(values, str(path))
 
 
@@ -174,6 +173,10 @@ def _read(path: str | Path) -> dict[str, Any]:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is no YAML; the configuration comes first, the image with --input"
+        ) from error
     values = _yaml(text, str(path))
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold `key: value` lines, got {type(values).__name__}")
@@ -185,6 +188,13 @@ def _yaml(text: str, where: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InputError(f"{where} is not valid YAML: {error}") from error
+
+
+def _settle(values: dict[str, Any], folder: Path) -> None:
+    """Let relative paths start at `folder`, for good: a run may be resumed from anywhere."""
+    for key in ("input", "mask"):
+        if isinstance(values.get(key), str):
+            values[key] = _relative(values[key], folder)
 
 
 def _relative(path: str, folder: Path) -> str:

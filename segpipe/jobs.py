@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from segpipe.errors import RunError, SegpipeError
+from segpipe.errors import InputError, RunError, SegpipeError
 from segpipe.passes import Pass, Record, Window
 from segpipe.readers import open_mask, open_source
 from segpipe.store.arrays import Region, checksum
@@ -194,6 +194,9 @@ class SourceInput:
     mask: str | None
     masked: bool
     max_pixels: int | None
+    fingerprint: str
+    mask_fingerprint: str | None
+    """What source and mask were when the run was planned."""
 
     def read(self, box: Box) -> dict[str, np.ndarray]:
         """Return ``image`` and, for a masked image, ``mask`` (uint8, 1 = counts) over `box`."""
@@ -215,8 +218,13 @@ def _opened(spec: SourceInput) -> tuple[Any, Any]:
     Parsing offsets is dear, and a striped or streamed source keeps its current band. The cache
     holds a file position, never a result.
     """
-    source = open_source(spec.where, max_pixels=spec.max_pixels)
-    return source, open_mask(spec.mask, source.info) if spec.mask else None
+    source = open_source(spec.where, max_pixels=spec.max_pixels, fingerprint=spec.fingerprint)
+    if spec.mask is None:
+        return source, None
+    mask = open_mask(spec.mask, source.info)
+    if mask.fingerprint != spec.mask_fingerprint:
+        raise InputError(f"the mask {spec.mask} has changed since the run began; start a new run")
+    return source, mask
 
 
 @dataclass(frozen=True)

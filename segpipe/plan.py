@@ -84,6 +84,7 @@ class Plan:
     grid: Grid
     stages: tuple[StagePlan, ...]
     limits: Limits
+    mask_fingerprint: str | None = None
 
     @property
     def tile_size(self) -> tuple[int, int]:
@@ -103,7 +104,7 @@ class Plan:
             [s.name, s.method.name, dataclasses.asdict(s.method)]  # type: ignore[call-overload]
             for s in self.stages
         ]
-        parts = [__version__, self.source.fingerprint, self.config.mask, stages]
+        parts = [__version__, self.source.fingerprint, self.mask_fingerprint, stages]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
     def sweeps(self) -> Iterator[tuple[str, Pass]]:
@@ -132,7 +133,9 @@ FINISH = Pass("finish", lambda _w, _p: Output(), ("image", "labels"), cost_ns=25
 """Stands for pyramids, digest and table in the plan: they read every pixel once more."""
 
 
-def make_plan(config: Config, source: SourceInfo, limits: Limits) -> Plan:
+def make_plan(
+    config: Config, source: SourceInfo, limits: Limits, mask_fingerprint: str | None = None
+) -> Plan:
     """Decide everything about a run.
 
     Raises
@@ -149,7 +152,7 @@ def make_plan(config: Config, source: SourceInfo, limits: Limits) -> Plan:
     )
     stages = tuple(_stage_plan(stage, image) for stage in config.work)
     grid = Grid(image.shape, _tile_size(config, source, image, stages, limits))
-    plan = Plan(config, source, image, grid, stages, limits)
+    plan = Plan(config, source, image, grid, stages, limits, mask_fingerprint)
     _check_memory(plan)
     return plan
 
@@ -231,7 +234,7 @@ def _tile_size(
     if size == "whole":
         return image.shape
     if isinstance(size, tuple):
-        if min(size) < 64:
+        if any(edge < min(64, n) for edge, n in zip(size, image.shape, strict=True)):
             raise InputError(f"tiles.size {list(size)}: tiles need at least 64 x 64 pixels")
         return _clip(size, image.shape)
     if isinstance(size, int):

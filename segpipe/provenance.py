@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -19,6 +20,10 @@ import psutil
 import segpipe
 from segpipe.errors import InputError
 
+CLAIMS = "claims"
+"""Who began and resumed an unfinished run: one object each, which only one process can create."""
+NEEDED = {"state", "identity", "config", "tile", "process", "labels", "resumed"}
+"""Without these ``run.json`` is no use."""
 LIBRARIES = ("numpy", "numba", "zarr", "dask", "tifffile", "imagecodecs", "pyvips")
 """Libraries whose versions are written down."""
 
@@ -37,7 +42,7 @@ def claim(folder: Folder, plan: Plan, *, resume: bool) -> dict[str, Any]:
     InputError
         The folder holds something else, a finished run, or (without `resume`) an unfinished one.
     """
-    stored = folder.get_json("run.json")
+    stored = read_state(folder)
     if stored is not None:
         _check_same(folder, stored, plan, resume=resume)
     elif folder.local is not None and folder.local.is_dir() and any(folder.local.iterdir()):
@@ -47,12 +52,33 @@ def claim(folder: Folder, plan: Plan, *, resume: bool) -> dict[str, Any]:
         )
     folder.check_writable()
     state = _new_state(plan)
+    _take(folder, stored["resumed"] + 1 if stored else 0, state["process"])
     if stored is not None:
         state["started"] = stored["started"]
         state["resumed"] = stored["resumed"] + 1
         state["seconds_before"] = stored["seconds_before"] + stored["seconds_here"]
     folder.put_json("run.json", state)
     return state
+
+
+def read_state(folder: Folder) -> dict[str, Any] | None:
+    """Return what ``run.json`` says; None when there is no run.
+
+    Raises
+    ------
+    InputError
+        The file is damaged.
+    """
+    try:
+        stored = folder.get_json("run.json")
+    except ValueError:
+        stored = {}
+    if stored is not None and not set(stored) >= NEEDED:
+        raise InputError(
+            f"{folder}/run.json is damaged, so the run in {folder} cannot go on; delete the folder "
+            f"or choose another `output`"
+        )
+    return stored
 
 
 def note_step(state: dict[str, Any], title: str, begun: float, reports: list[Report]) -> None:
@@ -105,6 +131,20 @@ def _check_same(folder: Folder, stored: dict[str, Any], plan: Plan, *, resume: b
         raise InputError(
             f"{folder} holds this run, unfinished; go on with `segpipe resume {folder}`"
         )
+
+
+def _take(folder: Folder, number: int, process: Mapping[str, Any]) -> None:
+    """Be the one who begins (0) or resumes (1, 2, …) a run: of two at the same time, one wins."""
+    for attempt in itertools.count():
+        name = f"{CLAIMS}/{number}-{attempt}.json"
+        if folder.create(name, json.dumps(process).encode()):
+            return
+        holder = folder.get_json(name)
+        if holder and _alive(holder):
+            raise InputError(
+                f"process {holder['pid']} is working on {folder} at this moment; wait for it, or "
+                f"stop it"
+            )
 
 
 def _alive(process: Mapping[str, Any]) -> bool:

@@ -27,10 +27,10 @@ from segpipe.jobs import (
 )
 from segpipe.passes import Pass
 from segpipe.plan import Plan, StagePlan
-from segpipe.provenance import claim, note_step, task_key, timestamp
+from segpipe.provenance import CLAIMS, claim, note_step, task_key, timestamp
 from segpipe.report import write_report
 from segpipe.store import IMAGE
-from segpipe.store.arrays import create_array
+from segpipe.store.arrays import create_array, drop_broken_metadata
 from segpipe.store.folder import Folder
 from segpipe.store.ome import Calibration, level_shapes, publish_image, publish_labels
 from segpipe.tiles import Grid
@@ -108,7 +108,16 @@ class Run:
         config, image, step = self.plan.config, self.plan.image, passes[-1]
         inputs: tuple[ArrayInput | SourceInput, ...]
         if stage == "image":
-            inputs = (SourceInput(config.input, config.mask, image.masked, config.max_pixels),)
+            inputs = (
+                SourceInput(
+                    where=config.input,
+                    mask=config.mask,
+                    masked=image.masked,
+                    max_pixels=config.max_pixels,
+                    fingerprint=self.plan.source.fingerprint,
+                    mask_fingerprint=self.plan.mask_fingerprint,
+                ),
+            )
         else:
             inputs = tuple(ArrayInput(name, *self._place(stage, name)) for name in step.reads)
         key = task_key(self.plan, stage, passes)
@@ -193,6 +202,7 @@ class Run:
         self.folder.put("report.html", write_report(self.folder, self.state).encode())
         self.folder.put_json("run.json", self.state)
         self.folder.delete("work")
+        self.folder.delete(CLAIMS)
 
     def _timed(
         self, title: str, loads: Sequence[Workload], executor: Executor, watch: Watch
@@ -211,7 +221,12 @@ def open_run(plan: Plan, *, resume: bool) -> Run:
     run = Run(plan, folder, claim(folder, plan, resume=resume))
     if folder.local is not None and (folder.local / IMAGE).is_dir():
         # interrupted between the renaming and the last word in run.json
-        os.replace(folder.local / IMAGE, folder.local / PARTIAL)
+        if not (folder.local / PARTIAL).exists():
+            os.replace(folder.local / IMAGE, folder.local / PARTIAL)
+        folder.delete(IMAGE)
+    if resume:
+        for name in (PARTIAL, IMAGE, "work"):
+            drop_broken_metadata(folder, name)
     return run
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from segpipe import cluster as clusters
 from segpipe.config import Config, load, load_cluster, parse
 from segpipe.engine import Executor, Watch
-from segpipe.errors import InputError
+from segpipe.errors import InputError, RunError
 from segpipe.plan import Plan, make_plan
+from segpipe.provenance import read_state
 from segpipe.readers import open_mask, open_source
 from segpipe.run import Run, open_run
 from segpipe.store import IMAGE
@@ -43,9 +44,13 @@ def stored_config(run: str, cluster: str | None = None, workers: int | None = No
     """
     values = dict(_state(run)["config"])
     values["output"] = run
+    # a run may go on elsewhere: what is named now replaces where it was begun
+    place = {} if cluster is not None else dict(values.get("cluster", {}))
+    if workers is not None and cluster is None:
+        place = {k: v for k, v in place.items() if k not in ("address", "tls")}
     for key, value in _cluster_overrides(cluster, workers).items():
-        group, name = key.split(".")
-        values[group] = {**values.get(group, {}), name: value}
+        place[key.removeprefix("cluster.")] = value
+    values["cluster"] = place
     return parse(values, f"{run}/run.json")
 
 
@@ -56,9 +61,12 @@ def prepare(config: Config) -> Plan:
         info = source.info
     finally:
         source.close()
+    fingerprint = None
     if config.mask is not None:
-        open_mask(config.mask, info)  # an unusable mask is an error now, not in the night
-    return make_plan(config, info, clusters.limits(config.cluster))
+        mask = open_mask(config.mask, info)  # an unusable mask is an error now, not in the night
+        fingerprint = mask.fingerprint
+        mask.close()
+    return make_plan(config, info, clusters.limits(config.cluster), fingerprint)
 
 
 @contextmanager
@@ -113,7 +121,14 @@ def digest_of(run: str, stage: str | None = None) -> str:
         raise InputError(f"the run has several label images: choose with --stage {'|'.join(names)}")
     if stage is not None and stage not in names:
         raise InputError(f"the run has no label image `{stage}`; it has {', '.join(names)}")
-    return label_digest(Folder(run) / IMAGE, f"labels/{stage or names[0]}/0")
+    name = stage or names[0]
+    found = label_digest(Folder(run) / IMAGE, f"labels/{name}/0")
+    if found != _state(run)["labels"][name]["digest"]:
+        raise RunError(
+            f"the labels in {run} are not those that the run wrote (their digest is {found}); "
+            f"`segpipe verify {run}` says where; delete the folder and run again"
+        )
+    return found
 
 
 def verify_run(run: str) -> list[str]:
@@ -122,10 +137,10 @@ def verify_run(run: str) -> list[str]:
 
 
 def _state(run: str) -> dict[str, Any]:
-    state = Folder(run).get_json("run.json")
+    state = read_state(Folder(run))
     if state is None:
         raise InputError(f"there is no run in {run} (no run.json)")
-    return dict(state)
+    return state
 
 
 def _complete(run: str) -> dict[str, Any]:

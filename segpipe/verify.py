@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from segpipe.errors import RunError
 from segpipe.jobs import META, damaged
 from segpipe.store import IMAGE
 from segpipe.store.arrays import Region
@@ -24,10 +25,15 @@ def verify(folder: Folder, state: dict[str, Any]) -> list[str]:
         meta = json.loads(stored[META].tobytes())
         # what lay in work/ was deleted when the run was complete
         objects = {k: v for k, v in meta["objects"].items() if not k.startswith("work/")}
-        found = damaged(_regions(folder, meta), folder, meta | {"objects": objects})
-        bad += [f"{part}: differs from {name}" for part in found]
+        wrong = damaged(_regions(folder, meta), folder, meta | {"objects": objects})
+        bad += [f"{part}: differs from {name}" for part in wrong]
     for stage, said in state["labels"].items():
-        if label_digest(folder / IMAGE, f"labels/{stage}/0") != said["digest"]:
+        try:
+            found = label_digest(folder / IMAGE, f"labels/{stage}/0")
+        except RunError as error:
+            bad.append(str(error))
+            continue
+        if found != said["digest"]:
             bad.append(f"labels/{stage}: the digest differs from run.json")
     return bad
 

@@ -34,7 +34,7 @@ def test_relative_input__starts_at_the_yaml(tmp_path: Path) -> None:
     config = load(path)
     assert config.input == str(tmp_path / "images/a.tif")
     assert config.output == "runs/a"
-    assert load(path, overrides={"input": "b.tif"}).input == "b.tif"
+    assert load(path, overrides={"input": "b.tif"}).input == str(Path("b.tif").resolve())
 
 
 def test_url__is_left_alone(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ ALLOWED = {
     "provenance": {"", "errors", "jobs", "passes", "plan", "store"},
     "report": {"config", "errors", "tiles", "store", "report"},
     "run": {"engine", "jobs", "passes", "plan", "provenance", "report", "store", "tiles"},
-    "verify": {"jobs", "run", "store", "tiles"},
+    "verify": {"errors", "jobs", "run", "store", "tiles"},
     "cluster": {"config", "errors", "plan"},
     "session": {
         "cluster",
@@ -34,6 +34,7 @@ ALLOWED = {
         "engine",
         "errors",
         "plan",
+        "provenance",
         "readers",
         "run",
         "store",

@@ -144,7 +144,7 @@ def test_resume__does_only_what_is_missing(image: Path, expected: str, tmp_path:
     assert steps["slic-label"]["reused"] == 0
 
 
-@pytest.mark.parametrize("damage", ["delete", "truncate", "flip", "record"])
+@pytest.mark.parametrize("damage", ["delete", "truncate", "flip", "record", "flipped-record"])
 def test_resume__redoes_what_is_damaged(
     damage: str, image: Path, expected: str, tmp_path: Path
 ) -> None:
@@ -163,9 +163,88 @@ def test_resume__redoes_what_is_damaged(
         victim.write_bytes(content)
     else:
         record = sorted((output / "records/slic-regions").iterdir())[3]
-        record.write_bytes(record.read_bytes()[:40])
+        content = bytearray(record.read_bytes())
+        content[28:90] = bytes(b ^ 0x55 for b in content[28:90])
+        record.write_bytes(content if damage == "flipped-record" else content[:40])
     assert run(session.stored_config(str(output)), resume=True)["digest"] == expected
     assert state_of(output)["steps"]["slic-regions"]["reused"] == 15
+
+
+@pytest.mark.parametrize("broken", ["", "{", "\x00garbage"])
+def test_resume__mends_damaged_metadata(
+    broken: str, image: Path, expected: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    interrupt_after(config(image, output, tiles={"size": 128}), "slic-label")
+    for path in [*output.glob("partial.ome.zarr/**/zarr.json"), *output.glob("work/**/zarr.json")]:
+        path.write_text(broken)
+    assert run(session.stored_config(str(output)), resume=True)["digest"] == expected
+    assert session.verify_run(str(output)) == []
+
+
+def test_resume__refuses_a_changed_mask(image: Path, tmp_path: Path) -> None:
+    mask = np.zeros((400, 500), np.uint8)
+    mask[50:300, 90:410] = 255
+    tifffile.imwrite(tmp_path / "mask.tif", mask)
+    output = tmp_path / "run"
+    interrupt_after(config(image, output, mask=str(tmp_path / "mask.tif")), "ingest")
+    tifffile.imwrite(tmp_path / "mask.tif", np.roll(mask, 30, axis=1))
+    with pytest.raises(InputError, match="holds another run"):
+        run(session.stored_config(str(output)), resume=True)
+
+
+def test_input_changed_after_planning__is_refused(image: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "a.tif"
+    copied.write_bytes(image.read_bytes())
+    started = open_run(session.prepare(config(copied, tmp_path / "run")), resume=False)
+    tifffile.imwrite(copied, np.zeros((400, 500, 3), np.uint8), photometric="rgb")
+    with pytest.raises(InputError, match="has changed"):
+        started.steps()[0].run(Disorder(0), Quiet())
+
+
+def test_resume__of_an_image_smaller_than_a_tile(slide_rgb: np.ndarray, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", slide_rgb[:50], photometric="rgb")
+    output = tmp_path / "run"
+    interrupt_after(config(tmp_path / "a.tif", output, tiles={"size": 128}), "slic-regions")
+    found = run(session.stored_config(str(output)), resume=True)
+    assert found["digest"] == array_digest(slic(slide_rgb[:50], **PARAMETERS))
+
+
+def test_begun_at_once__one_of_two_wins(image: Path, tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    plan = session.prepare(config(image, tmp_path / "run"))
+    with ThreadPoolExecutor(8) as pool:
+        tries = [pool.submit(open_run, plan, resume=True) for _ in range(8)]
+    assert sum(t.exception() is None for t in tries) >= 1
+    claims = sorted(p.name for p in (tmp_path / "run/claims").iterdir())
+    assert len(claims) == sum(t.exception() is None for t in tries), "two shared one claim"
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}"])
+def test_damaged_state__is_explained(content: str, image: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    interrupt_after(config(image, output), "ingest")
+    (output / "run.json").write_text(content)
+    with pytest.raises(InputError, match="is damaged"):
+        session.stored_config(str(output))
+    with pytest.raises(InputError, match="is damaged"):
+        run(config(image, output))
+
+
+def test_stored_config__forgets_where_the_run_was_begun(image: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    interrupt_after(config(image, output), "ingest")
+    state = state_of(output)
+    state["config"]["cluster"] = {
+        "address": "tls://gone:8786",
+        "tls": {"ca": "a", "cert": "b", "key": "c"},
+    }
+    (output / "run.json").write_text(json.dumps(state))
+    again = session.stored_config(str(output), workers=2).cluster
+    assert (again.address, again.tls, again.workers) == (None, None, 2)
+    elsewhere = session.stored_config(str(output), cluster="tcp://there:8786").cluster
+    assert (elsewhere.address, elsewhere.tls) == ("tcp://there:8786", None)
 
 
 def interrupt_after(chosen: Config, last: str) -> None:
@@ -208,6 +287,24 @@ def test_verify__finds_what_was_changed(image: Path, tmp_path: Path) -> None:
     bad = session.verify_run(str(output))
     assert any("labels/slic/0" in line for line in bad)
     assert any("digest differs" in line for line in bad)
+    with pytest.raises(RunError, match="not those that the run wrote"):
+        session.digest_of(str(output))
+
+
+@pytest.mark.parametrize("damage", ["delete", "truncate", "garbage"])
+def test_verify__explains_unreadable_labels(damage: str, image: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    run(config(image, output, tiles={"size": 128}))
+    victims = sorted((output / "image.ome.zarr/labels/slic/0/c").rglob("*"))
+    victim = next(path for path in victims if path.is_file())
+    if damage == "delete":
+        victim.unlink()
+    else:
+        content = victim.read_bytes()
+        victim.write_bytes(content[:50] if damage == "truncate" else b"\xff" * len(content))
+    assert session.verify_run(str(output))
+    with pytest.raises(RunError, match=r"damaged|not those"):
+        session.digest_of(str(output))
 
 
 def test_mask__limits_the_work(image: Path, slide_rgb: np.ndarray, tmp_path: Path) -> None:

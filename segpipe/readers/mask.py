@@ -9,6 +9,7 @@ import numpy as np
 
 from segpipe.readers.base import MASK_DTYPES, Opening, ReadError, Source, SourceInfo, check_box
 from segpipe.readers.open import absolute, open_as
+from segpipe.readers.places import open_place
 from segpipe.readers.polygons import Polygons, read_polygons
 from segpipe.tiles import Box
 
@@ -17,6 +18,10 @@ POLYGON_FILES = (".geojson", ".json", ".gpkg", ".shp", ".fgb", ".gml", ".kml", "
 
 class MaskSource(Protocol):
     """Which pixels of an image to work on. Picklable."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Cheap identity: differs when the mask was changed."""
 
     def read(self, box: Box) -> np.ndarray:
         """Return (rows, columns) uint8: 1 = work here."""
@@ -62,6 +67,11 @@ class RasterMask:
     def __init__(self, source: Source) -> None:
         self._source = source
 
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the raster."""
+        return self._source.info.fingerprint
+
     def read(self, box: Box) -> np.ndarray:
         """Return 1 where any channel is nonzero and the pixel is valid."""
         pixels, valid = self._source.read(box)
@@ -80,6 +90,9 @@ class PolygonMask:
         self._where = where
         self._info = info
         self._polygons: Polygons = read_polygons(where, info)
+        place = open_place(where)
+        self.fingerprint = place.fingerprint
+        place.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PolygonMask, (self._where, self._info)

@@ -39,7 +39,9 @@ FORMATS = (
 )
 
 
-def open_source(where: str | Path, *, max_pixels: int | None = None) -> Source:
+def open_source(
+    where: str | Path, *, max_pixels: int | None = None, fingerprint: str | None = None
+) -> Source:
     """Open an image file, OME-Zarr folder or URL; nothing is decoded yet.
 
     Parameters
@@ -49,6 +51,8 @@ def open_source(where: str | Path, *, max_pixels: int | None = None) -> Source:
     max_pixels
         Most pixels the image may declare. By default 10^12 for formats with random access, 2^32 for
         PNG and JPEG, 2^29 for formats that have to be decoded whole.
+    fingerprint
+        Refuse an input whose ``info.fingerprint`` is another: it has changed since.
 
     Returns
     -------
@@ -60,7 +64,7 @@ def open_source(where: str | Path, *, max_pixels: int | None = None) -> Source:
     ReadError
         With what was given, what is allowed and what to do.
     """
-    return open_as(Opening(absolute(where), max_pixels, IMAGE_DTYPES))
+    return open_as(Opening(absolute(where), max_pixels, IMAGE_DTYPES), fingerprint)
 
 
 def absolute(where: str | Path) -> str:

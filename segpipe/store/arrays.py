@@ -127,10 +127,23 @@ def is_array(
     """Whether the array exists with this shape, dtype and storage."""
     try:
         array = zarr.open_array(_store(folder), path=path, mode="r")
-    except (FileNotFoundError, KeyError):
+    except (FileNotFoundError, KeyError, ValueError):  # none, or damaged
         return False
     shard = (array.shards or array.chunks)[-2:]
     return array.shape == tuple(shape) and array.dtype == dtype and shard == storage_shape(tile)[0]
+
+
+def drop_broken_metadata(folder: Folder, name: str) -> None:
+    """Delete Zarr metadata below `name` that a crash has damaged; it is written anew."""
+    home = folder / name
+    if not home.exists:
+        return
+    for item in home.names():
+        if item.rpartition("/")[2] == "zarr.json":
+            try:
+                home.get_json(item)
+            except ValueError:
+                home.delete_object(item)
 
 
 def storage_shape(tile: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -167,6 +180,8 @@ def open_array(folder: Folder, path: str) -> Any:
             return zarr.open_array(_store(folder), path=path, mode="r+")
         except (FileNotFoundError, KeyError) as error:
             raise RunError(f"there is no array {path} in {folder}") from error
+        except ValueError as error:
+            raise RunError(f"the metadata of {folder}/{path} is damaged: {error}") from error
 
 
 @cache

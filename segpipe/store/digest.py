@@ -6,6 +6,7 @@ import hashlib
 
 import numpy as np
 
+from segpipe.errors import RunError
 from segpipe.store.arrays import open_array
 from segpipe.store.folder import Folder
 
@@ -22,7 +23,10 @@ def label_digest(folder: Folder, path: str) -> str:
     digest = digest_start(array.shape)
     height, rows = array.shape[0], array.chunks[0]
     for top in range(0, height, rows):
-        band = array[top : min(top + rows, height)]
+        try:
+            band = array[top : min(top + rows, height)]
+        except Exception as error:  # every codec has its own word for damage
+            raise RunError(f"{folder}/{path} is damaged near row {top}: {error}") from error
         for y in range(0, len(band), ROWS):
             digest.update(np.ascontiguousarray(band[y : y + ROWS], "<u8").data)
     return digest.hexdigest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import zipfile
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +66,16 @@ class Folder:
         except Exception as error:
             raise write_error(error, f"{self.where}/{name}") from error
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Write object `name` unless there is one already; say whether it was written."""
+        from obstore.exceptions import AlreadyExistsError
+
+        try:
+            self.objects().put(name, data, mode="create")
+        except AlreadyExistsError:
+            return False
+        return True
+
     def get(self, name: str) -> bytes | None:
         """Return object `name`, or None when there is none."""
         if self.local is not None and not self.local.is_dir():
@@ -84,6 +94,10 @@ class Folder:
         """Names of all objects under `prefix`, sorted."""
         pages = self.objects().list(prefix=prefix or None)
         return sorted(entry["path"] for page in pages for entry in page)
+
+    def delete_object(self, name: str) -> None:
+        """Delete object `name`."""
+        self.objects().delete(name)
 
     def delete(self, prefix: str) -> None:
         """Delete everything under `prefix`."""
@@ -117,14 +131,15 @@ class Folder:
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as stored:
                 return {key: stored[key] for key in stored.files}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+        except Exception:  # what a damaged archive raises depends on where it is damaged
             return None
 
     def check_writable(self) -> None:
         """Raise InputError when nothing can be written here."""
         try:
-            self.put(".segpipe-probe", b"")
-            self.objects().delete(".segpipe-probe")
+            probe = f".segpipe-probe-{uuid.uuid4().hex}"
+            self.objects().put(probe, b"")
+            self.objects().delete(probe)
         except Exception as error:
             raise InputError(
                 f"cannot write to the output folder {self.where}: {_first_line(error)}; "
