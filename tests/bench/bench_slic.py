@@ -47,7 +47,7 @@ for line in sys.stdin:
 STAGES = {
     "colour": [(colour, "planes")],
     "samples": [(slic_kernels, "sample_cells"), (slic_kernels, "cell_totals")],
-    "iterations": [(slic_kernels, n) for n in ("coefficients", "sweep3", "update")],
+    "iterations": [(slic_kernels, n) for n in ("coefficients", "iterate")],
     "assignment": [(slic_kernels, "assign")],
     "components": [(slic_window, "components")],
     "absorption": [(slic_window, "absorb"), (slic_window, "seeds_of_roots")],
