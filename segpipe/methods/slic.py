@@ -17,8 +17,13 @@ from segpipe import colour
 from segpipe.methods.slic_window import reach, slic_regions
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window
 from segpipe.regions import rank
-from segpipe.regions.finish import label_pass
+from segpipe.regions.finish import label_pass, relabel
 from segpipe.tiles import Grid, Tile
+
+TILE = 2048
+IN_ONE_PIECE = 3 * TILE**2
+"""Images of more pixels are segmented tile by tile, which is half as fast again: fresh memory for
+the whole would cost as much as the computation."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +148,32 @@ def slic(
     scale = None
     if not colour.is_rgb(image):
         scale = colour.scaling(colour.histogram(image, valid), image.dtype)
+    if h * w > IN_ONE_PIECE:
+        return _by_tiles(image, valid, parameters, scale)
     core = (slice(0, h), slice(0, w))
     return slic_regions(image, valid, (0, 0), (h, w), core, parameters, scale)[0]
+
+
+def _by_tiles(
+    image: np.ndarray, valid: np.ndarray | None, parameters: Slic, scale: colour.Scaling | None
+) -> np.ndarray:
+    """Segment a large image tile by tile: the same labels, from memory that stays in the cache."""
+    shape = (image.shape[0], image.shape[1])
+    grid = Grid(shape, (TILE, TILE))
+    labels, records = np.empty(shape, np.uint32), []
+    for tile in grid.tiles(reach(parameters)):
+        part = tile.window.slices
+        known_here = None if valid is None else valid[part]
+        found, ids = slic_regions(
+            image[part], known_here, tile.window.start, shape, tile.inner, parameters, scale
+        )
+        labels[tile.core.slices] = found
+        records.append(rank.summary(found, ids, tile, shape))
+    ranks = rank.solve(records, grid)
+    for tile, record in zip(grid.tiles(), records, strict=True):
+        table = ranks.for_tile(tile, record).astype(np.uint32)
+        labels[tile.core.slices] = relabel(labels[tile.core.slices], table)
+    return labels
 
 
 def _cut(parameters: Slic, window: Window, scale: colour.Scaling | None) -> Output:

@@ -44,7 +44,8 @@ def test_file_in_the_way__is_said(configure: Configure, tmp_path: Path) -> None:
 def test_another_run__is_left_alone(configure: Configure, tmp_path: Path) -> None:
     run = configure(workers="none", pause=0.0)
     run.mkdir()
-    other = {"identity": "another", "tile": [256, 256], "state": "complete"}
+    other = {"identity": "another", "tile": [256, 256], "state": "complete", "resumed": 0}
+    other |= {"config": {}, "process": {}, "labels": {}}
     (run / "run.json").write_text(json.dumps(other))
     assert "holds another run" in refused(tmp_path)
     assert json.loads((run / "run.json").read_text()) == other

@@ -350,3 +350,12 @@ def test_lab__tables_are_the_same_on_every_machine():
 
     digest = hashlib.sha256(colour.LINEAR.tobytes() + colour.ROOT.tobytes()).hexdigest()
     assert digest.startswith("707ff10f2161e258")
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_large_images__are_cut_into_tiles_that_do_not_show(slide_rgb, monkeypatch, masked):
+    mask = np.hypot(*np.mgrid[-200:200, -250:250]) < 220 if masked else None
+    whole = slic(slide_rgb, step=9, iterations=3, mask=mask)
+    monkeypatch.setattr("segpipe.methods.slic.TILE", 90)
+    monkeypatch.setattr("segpipe.methods.slic.IN_ONE_PIECE", 1000)
+    assert np.array_equal(slic(slide_rgb, step=9, iterations=3, mask=mask), whole)
