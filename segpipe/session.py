@@ -116,14 +116,15 @@ def summary(run: Run, dashboard: str | None) -> dict[str, str]:
 
 def digest_of(run: str, stage: str | None = None) -> str:
     """Compute the digest of a finished run's labels from the pixels."""
-    names = list(_complete(run)["labels"])
+    labels = _complete(run)["labels"]
+    names = list(labels)
     if stage is None and len(names) > 1:
         raise InputError(f"the run has several label images: choose with --stage {'|'.join(names)}")
     if stage is not None and stage not in names:
         raise InputError(f"the run has no label image `{stage}`; it has {', '.join(names)}")
     name = stage or names[0]
     found = label_digest(Folder(run) / IMAGE, f"labels/{name}/0")
-    if found != _state(run)["labels"][name]["digest"]:
+    if found != labels[name]["digest"]:
         raise RunError(
             f"the labels in {run} are not those that the run wrote (their digest is {found}); "
             f"`segpipe verify {run}` says where; delete the folder and run again"
