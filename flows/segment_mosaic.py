@@ -24,7 +24,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.pages import PrefectProgress, link_dashboard, show_result
 from flows.server import prefect_server
-from segpipe import cli, session
+from segpipe import session
+from segpipe.cli import shared as cli
 from segpipe.config import Config, Tiles
 from segpipe.errors import InputError, SegpipeError
 from segpipe.provenance import read_state

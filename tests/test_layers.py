@@ -42,7 +42,7 @@ ALLOWED = {
     },
     "view": {"errors", "store", "report", "tiles"},
     "progress": set(),
-    "cli": {"", "errors", "plan", "session", "progress", "methods", "view"},
+    "cli": {"", "errors", "plan", "session", "progress", "methods", "view", "cli"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -1,0 +1,118 @@
+"""Commands that work: `segpipe run | resume | plan`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from segpipe.cli.shared import (
+    Changes,
+    ClusterOption,
+    ConfigPath,
+    Debug,
+    Input,
+    OutputPath,
+    RunPath,
+    Workers,
+    app,
+    err,
+    out,
+    show,
+)
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    input: Input = None,
+    output: OutputPath = None,
+    set: Changes = None,
+    cluster: ClusterOption = None,
+    workers: Workers = None,
+    debug: Debug = False,
+) -> None:
+    """Segment an image: read it, segment all tiles, stitch, measure, report."""
+    from segpipe.session import execute, load_config
+
+    chosen = load_config(config, set or (), input, output, cluster, workers)
+    show(execute(chosen, watch=_progress(), resume=False, started=_say))
+
+
+@app.command()
+def resume(
+    run: RunPath,
+    cluster: ClusterOption = None,
+    workers: Workers = None,
+    debug: Debug = False,
+) -> None:
+    """Go on with an interrupted run: what is finished and intact is not done again."""
+    from segpipe.session import execute, stored_config
+
+    chosen = stored_config(run, cluster, workers)
+    show(execute(chosen, watch=_progress(), resume=True, started=_say))
+
+
+@app.command()
+def plan(
+    config: ConfigPath,
+    input: Input = None,
+    output: OutputPath = None,
+    set: Changes = None,
+    cluster: ClusterOption = None,
+    workers: Workers = None,
+    debug: Debug = False,
+) -> None:
+    """Show what a run would do: tiles, passes, bytes, memory, time. Nothing is written."""
+    from segpipe.plan import calibrated
+    from segpipe.session import load_config, prepare
+
+    found = prepare(load_config(config, set or (), input, output, cluster, workers))
+    _show_plan(found, calibrated(found))
+
+
+def _say(text: str) -> None:
+    out.print(text, markup=False)
+
+
+def _progress() -> Any:
+    from segpipe.progress import TerminalProgress
+
+    return TerminalProgress(err)
+
+
+def _show_plan(found: Any, slower: float) -> None:
+    grid, image = found.grid, found.image
+    out.print(
+        f"image    {image.shape[0]} x {image.shape[1]} x {image.channels} {image.dtype}"
+        f"{', masked' if image.masked else ''}\n"
+        f"tiles    {len(grid)} of {grid.size[0]} x {grid.size[1]}\n"
+        f"workers  {found.limits.workers} with {found.limits.memory / 1e9:.1f} GB each"
+    )
+    table = Table(box=None, pad_edge=False)
+    for name in ("pass", "tiles", "halo", "pixels read", "read", "written", "memory", "time"):
+        table.add_column(name, justify="left" if name == "pass" else "right")
+    for row in found.rows():
+        table.add_row(
+            f"{row.stage}-{row.name}",
+            str(row.tiles),
+            f"{row.halo} px",
+            f"{row.overhead:.2f} x",
+            _bytes(row.read_bytes),
+            _bytes(row.written_bytes),
+            _bytes(row.peak_bytes),
+            f"{row.seconds * slower:.0f} s",
+        )
+    out.print(table)
+    out.print(
+        f"about {found.seconds * slower:.0f} s on this machine's cores, at most "
+        f"{_bytes(found.peak_bytes)} per worker"
+    )
+
+
+def _bytes(n: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if n < 1000 or unit == "TB":
+            return f"{n:.0f} {unit}" if n >= 10 or unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    raise AssertionError

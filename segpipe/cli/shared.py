@@ -1,0 +1,57 @@
+"""What all commands share: the application, its options, and where it prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import segpipe
+
+EXIT_INPUT, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
+
+app = typer.Typer(
+    name="segpipe",
+    help="Exact image segmentation at any size: labels whose tiles do not show.",
+    epilog="Exit codes: 0 done, 1 the run failed (resume it), 2 something given cannot be used, "
+    "130 interrupted (resume it).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ConfigPath = Annotated[Path, typer.Argument(help="The YAML of the run.", show_default=False)]
+RunPath = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run (or its URL).")]
+Input = Annotated[str | None, typer.Option(help="Image to segment, instead of the YAML's.")]
+OutputPath = Annotated[str | None, typer.Option(help="Folder of the run, instead of the YAML's.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override any key, e.g. tiles.size=512."),
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option("--cluster", help="A cluster YAML (configs/cluster/…) or a scheduler address."),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes on this machine.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        out.print(segpipe.__version__)
+        raise typer.Exit
+
+
+def show(result: dict[str, str]) -> None:
+    """Print what a run ended with, one thing a line."""
+    width = max(len(key) for key in result)
+    for key, value in result.items():
+        out.print(f"{key:<{width}}  {value}", markup=False)
