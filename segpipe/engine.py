@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from segpipe.errors import RunError, SegpipeError
-from segpipe.jobs import Job, Report, run_tasks
+from segpipe.tasks import Job, Report, run_tasks
 
 IN_FLIGHT = 3
 """Tasks submitted ahead per worker: enough to keep it busy, few enough for a small scheduler."""

@@ -28,10 +28,10 @@ LIBRARIES = ("numpy", "numba", "zarr", "dask", "tifffile", "imagecodecs", "pyvip
 """Libraries whose versions are written down."""
 
 if TYPE_CHECKING:
-    from segpipe.jobs import Report
     from segpipe.passes import Pass
     from segpipe.plan import Plan
     from segpipe.store.folder import Folder
+    from segpipe.tasks import Report
 
 
 def claim(folder: Folder, plan: Plan, *, resume: bool) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from segpipe.engine import Executor, Watch, Workload, merged, run_jobs
 from segpipe.jobs import (
     ArrayInput,
     DigestJob,
+    Levels,
     PassJob,
     PyramidJob,
-    Report,
     SourceInput,
     TableJob,
 )
@@ -33,6 +33,7 @@ from segpipe.store import IMAGE
 from segpipe.store.arrays import create_array, drop_broken_metadata
 from segpipe.store.folder import Folder
 from segpipe.store.ome import Calibration, level_shapes, publish_image, publish_labels
+from segpipe.tasks import Report
 from segpipe.tiles import Grid
 
 PARTIAL = "partial.ome.zarr"
@@ -40,6 +41,8 @@ PARTIAL = "partial.ome.zarr"
 renamed, it has its final name from the start and gets its metadata last)."""
 PYRAMID_BLOCK, PYRAMID_LEVELS = 4096, 4
 """One pyramid task reads a block and halves it this often; the smallest piece is a fair chunk."""
+SMALLEST_BLOCK = 128
+"""Ingest leaves levels to later tasks whose share of a tile would be smaller than this."""
 MIN_TASK_PIXELS = 1 << 20
 """Smaller tiles are done several to a task."""
 
@@ -88,6 +91,8 @@ class Run:
         for name, dtype in step.writes.items():
             lead = (plan.image.channels,) if name == "image" else ()
             create_array(*job.paths[name], lead + plan.image.shape, dtype, plan.tile_size)
+        for levels in job.levels.values():
+            self._create_levels("image", levels, plan.tile_size)
         load = Workload(job, partial(self._part, former), _batches(plan, step))
         reports = self._timed(job.name, [load], executor, watch)[0]
         self.reports[stage, step.name] = reports
@@ -122,9 +127,19 @@ class Run:
             inputs = tuple(ArrayInput(name, *self._place(stage, name)) for name in step.reads)
         key = task_key(self.plan, stage, passes)
         paths = {name: self._place(stage, name) for name in step.writes}
-        return PassJob(
-            f"{stage}-{step.name}", self.folder, key, step, self.plan.grid, inputs, paths
-        )
+        levels = {"image": self._image_levels()} if stage == "image" else {}
+        name = f"{stage}-{step.name}"
+        return PassJob(name, self.folder, key, step, self.plan.grid, inputs, paths, levels)
+
+    def _image_levels(self) -> Levels:
+        """Levels of the image's pyramid that ingest makes: as far as tiles are whole blocks."""
+        grid, made = self.plan.grid, []
+        for level in range(1, len(level_shapes(self.plan.image.shape))):
+            edges = [e for e, n in zip(grid.size, grid.counts, strict=True) if n > 1]
+            if any(edge % 2**level or edge >> level < SMALLEST_BLOCK for edge in edges):
+                break
+            made.append(level)
+        return Levels(self.image_folder, "", 0, tuple(made))
 
     def _place(self, stage: str, name: str) -> tuple[Folder, str]:
         """Where array `name` of a stage lies."""
@@ -139,14 +154,16 @@ class Run:
         digests = [self._digest_job(stage) for stage in self.plan.stages]
         loads = [Workload(job) for job in digests]
         loads += [self._table_load(stage) for stage in self.plan.stages if stage.passes[-1].table]
-        shapes = level_shapes(self.plan.image.shape)
-        reports = self._timed("finish", loads + self._pyramid_loads(shapes, 0), executor, watch)
+        sources = {stage.name: 0 for stage in self.plan.stages}
+        sources["image"] = len(self._image_levels().made)
+        loads += self._pyramid_loads(sources)
+        reports = self._timed("finish", loads, executor, watch)
         for stage, done in zip(self.plan.stages, reports, strict=False):
             solution = self.solutions[stage.name, stage.passes[-1].name]
             digest = done[0].record["digest"].tobytes().decode()
             self.state["labels"][stage.name] = {"digest": digest, "segments": solution.count}
-        for source in range(PYRAMID_LEVELS, len(shapes) - 1, PYRAMID_LEVELS):
-            self._timed(f"pyramid-{source}", self._pyramid_loads(shapes, source), executor, watch)
+        while loads := self._pyramid_loads(sources):
+            self._timed(f"pyramid-{min(sources.values())}", loads, executor, watch)
 
     def _digest_job(self, stage: StagePlan) -> DigestJob:
         key = task_key(self.plan, stage.name, stage.passes)
@@ -163,28 +180,35 @@ class Run:
         columns = self.solutions[stage.name, last.name].columns
         return Workload(job, lambda _number: columns)
 
-    def _pyramid_loads(self, shapes: list[tuple[int, int]], source: int) -> list[Workload]:
-        """Tasks that make the next few levels of the image and of every label image."""
-        image = self.plan.image
-        levels = tuple(range(source + 1, min(len(shapes), source + 1 + PYRAMID_LEVELS)))
-        if not levels:
-            return []
-        grid = Grid(shapes[source], (PYRAMID_BLOCK, PYRAMID_BLOCK))
-        arrays: list[tuple[str, str, str, tuple[int, ...]]]
-        arrays = [("image", "", image.dtype, (image.channels,))]
-        for stage in self.plan.stages:
-            prefix, dtype = f"labels/{stage.name}/", stage.passes[-1].writes["labels"]
-            arrays.append((stage.name, prefix, dtype, ()))
-        loads, home = [], self.image_folder
-        for name, prefix, dtype, lead in arrays:
-            for level in levels:
-                edge = PYRAMID_BLOCK >> (level - source)
-                create_array(home, f"{prefix}{level}", lead + shapes[level], dtype, (edge, edge))
-            key = task_key(self.plan, name, (), *levels)
-            title, mean = f"{name}-pyramid-{source}", not prefix
-            job = PyramidJob(title, self.folder, key, home, prefix, grid, source, levels, mean)
+    def _pyramid_loads(self, sources: dict[str, int]) -> list[Workload]:
+        """Tasks that make the next few levels of every array from the level reached so far."""
+        shapes, loads = level_shapes(self.plan.image.shape), []
+        for name, source in sources.items():
+            made = tuple(range(source + 1, min(len(shapes), source + 1 + PYRAMID_LEVELS)))
+            if not made:
+                continue
+            prefix = "" if name == "image" else f"labels/{name}/"
+            levels = Levels(self.image_folder, prefix, source, made)
+            grid = Grid(shapes[source], (PYRAMID_BLOCK, PYRAMID_BLOCK))
+            self._create_levels(name, levels, grid.size)
+            key = task_key(self.plan, name, (), *made)
+            job = PyramidJob(f"{name}-pyramid-{source}", self.folder, key, grid, levels)
             loads.append(Workload(job))
+            sources[name] = made[-1]
         return loads
+
+    def _create_levels(self, name: str, levels: Levels, block: tuple[int, ...]) -> None:
+        """Create the arrays of levels that are made from blocks of this size."""
+        image, shapes = self.plan.image, level_shapes(self.plan.image.shape)
+        labels = {stage.name: stage.passes[-1].writes["labels"] for stage in self.plan.stages}
+        lead: tuple[int, ...] = () if name in labels else (image.channels,)
+        dtype = labels.get(name, image.dtype)
+        for level in levels.made:
+            factor = 2 ** (level - levels.source)
+            edges = (-(-block[0] // factor), -(-block[1] // factor))
+            create_array(
+                levels.image, f"{levels.prefix}{level}", lead + shapes[level], dtype, edges
+            )
 
     def _publish(self, _executor: Executor, _watch: Watch) -> None:
         """Make the result visible: metadata, final name, state."""

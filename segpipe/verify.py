@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from segpipe.errors import RunError
-from segpipe.jobs import META, damaged
 from segpipe.store import IMAGE
 from segpipe.store.arrays import Region
 from segpipe.store.digest import label_digest
 from segpipe.store.folder import Folder
+from segpipe.tasks import META, damaged
 from segpipe.tiles import Box
 
 

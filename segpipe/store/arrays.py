@@ -46,28 +46,31 @@ class Region:
         return f"{'image' if home.endswith('.ome.zarr') else home}/{self.path}"
 
     def read(self) -> np.ndarray:
-        """Read the box; an image comes as a (rows, columns, channels) view."""
-        pixels = open_array(self.folder, self.path)[(..., *self.box.slices)]
-        return pixels if pixels.ndim == 2 else np.moveaxis(pixels, 0, -1)
+        """Read the box: (H, W), or (C, H, W) of an image."""
+        return open_array(self.folder, self.path)[(..., *self.box.slices)]
 
-    def write(self, pixels: np.ndarray) -> str:
+    def write(self, planes: np.ndarray) -> str:
         """Write the box (whole shards, or up to the image border); return its `checksum`."""
         array = open_array(self.folder, self.path)
-        planes = _planes(pixels).astype(array.dtype, copy=False)
+        planes = np.ascontiguousarray(planes, array.dtype)
         try:
             array[(..., *self.box.slices)] = planes
         except (OSError, RuntimeError) as error:  # the Rust codec pipeline raises RuntimeError
             raise write_error(error, f"{self.folder}/{self.path}") from error
-        return xxhash.xxh3_64_hexdigest(planes.data)
+        return checksum(planes)
 
 
-def checksum(pixels: np.ndarray) -> str:
-    """64-bit checksum of an array's values in (channel-first) raster order."""
-    return xxhash.xxh3_64_hexdigest(_planes(pixels).data)
+def checksum(planes: np.ndarray) -> str:
+    """64-bit checksum of an array's values in raster order."""
+    return xxhash.xxh3_64_hexdigest(np.ascontiguousarray(planes).data)
 
 
-def _planes(pixels: np.ndarray) -> np.ndarray:
-    """Return (H, W) or (H, W, C) as contiguous (H, W) or (C, H, W)."""
+def as_planes(pixels: np.ndarray) -> np.ndarray:
+    """Return (H, W) or (H, W, C), as methods see pixels, as the stored (H, W) or (C, H, W).
+
+    >>> as_planes(np.zeros((4, 5, 3))).shape
+    (3, 4, 5)
+    """
     planes = pixels if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
     if planes.flags.c_contiguous:
         return planes
@@ -79,6 +82,19 @@ def _planes(pixels: np.ndarray) -> np.ndarray:
     return out
 
 
+def as_pixels(planes: np.ndarray) -> np.ndarray:
+    """Return stored (H, W) or (C, H, W) as (H, W) or contiguous (H, W, C).
+
+    >>> as_pixels(np.zeros((3, 4, 5))).shape
+    (4, 5, 3)
+    """
+    if planes.ndim == 2:
+        return planes
+    out = np.empty((*planes.shape[1:], planes.shape[0]), planes.dtype)
+    _interleave(planes, out)
+    return out
+
+
 @njit(nogil=True, cache=True)
 def _deinterleave(pixels: np.ndarray, out: np.ndarray) -> None:
     height, width, channels = pixels.shape
@@ -86,6 +102,15 @@ def _deinterleave(pixels: np.ndarray, out: np.ndarray) -> None:
         for c in range(channels):
             for x in range(width):
                 out[c, y, x] = pixels[y, x, c]
+
+
+@njit(nogil=True, cache=True)
+def _interleave(planes: np.ndarray, out: np.ndarray) -> None:
+    channels, height, width = planes.shape
+    for y in range(height):
+        for c in range(channels):
+            for x in range(width):
+                out[y, x, c] = planes[c, y, x]
 
 
 def create_array(
@@ -102,7 +127,8 @@ def create_array(
     shard, chunk = storage_shape(tile)
     lead = tuple(shape[:-2])
     axes = ("c", "y", "x")[-len(shape) :]
-    byte_shuffle = np.dtype(dtype).itemsize > 1
+    small = np.dtype(dtype).itemsize == 1
+    lz4 = BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle" if small else "shuffle")
     zarr.create_array(
         _store(folder),
         name=path,
@@ -110,9 +136,8 @@ def create_array(
         dtype=dtype,
         chunks=lead + chunk,
         shards=None if shard == chunk else lead + shard,
-        compressors=BloscCodec(
-            cname="lz4", clevel=5, shuffle="shuffle" if byte_shuffle else "noshuffle"
-        ),
+        # lz4 gains nothing on 8-bit photographs, and costs three times what writing them does
+        compressors=None if small and lead else lz4,
         dimension_names=axes,
         fill_value=0,
         attributes=attributes or {},

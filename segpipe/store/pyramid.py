@@ -10,6 +10,11 @@ import numpy as np
 from numba import njit
 
 
+def coarser(planes: np.ndarray) -> np.ndarray:
+    """Halve what is stored: an image (C, H, W) by the mean, labels (H, W) by the nearest."""
+    return halve_mean(planes) if planes.ndim == 3 else halve_nearest(planes)
+
+
 def halve_mean(planes: np.ndarray) -> np.ndarray:
     """Halve (C, H, W) by the mean of each 2 x 2 (integers rounded half up).
 

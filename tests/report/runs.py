@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from segpipe.store.arrays import Region, create_array
+from segpipe.store.arrays import Region, as_planes, create_array
 from segpipe.store.digest import array_digest
 from segpipe.store.folder import Folder
 from segpipe.store.ome import Calibration, level_shapes, publish_image, publish_labels
@@ -138,4 +138,4 @@ def cells(shape: tuple[int, int], step: int = 24) -> np.ndarray:
 def _put(folder: Folder, path: str, pixels: np.ndarray, tile: tuple[int, int]) -> None:
     shape = pixels.shape if pixels.ndim == 2 else (pixels.shape[2], *pixels.shape[:2])
     create_array(folder, path, shape, str(pixels.dtype), tile)
-    Region(folder, path, Box((0, 0), pixels.shape[:2])).write(pixels)
+    Region(folder, path, Box((0, 0), pixels.shape[:2])).write(as_planes(pixels))

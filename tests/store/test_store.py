@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segpipe.errors import RunError
-from segpipe.store.arrays import Region, checksum, create_array, open_array, storage_shape
+from segpipe.store.arrays import (
+    Region,
+    as_pixels,
+    as_planes,
+    checksum,
+    create_array,
+    open_array,
+    storage_shape,
+)
 from segpipe.store.digest import array_digest, label_digest
 from segpipe.store.folder import Folder
 from segpipe.store.ome import Calibration, level_shapes, publish_image, publish_labels
@@ -40,9 +48,20 @@ def test_image__is_stored_channel_first(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
     create_array(folder, "0", (3, 40, 50), "uint8", (40, 50))
     whole = Region(folder, "0", Box((0, 0), (40, 50)))
-    assert whole.write(image) == checksum(image)
-    np.testing.assert_array_equal(whole.read(), image)
-    assert open_array(folder, "0").shape == (3, 40, 50)
+    assert whole.write(as_planes(image)) == checksum(whole.read())
+    assert whole.read().shape == (3, 40, 50)
+    np.testing.assert_array_equal(as_pixels(whole.read()), image)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_planes_and_pixels__are_inverse(channels: int) -> None:
+    image = np.random.default_rng(1).integers(0, 999, (30, 41, channels), dtype=np.uint16)
+    planes = as_planes(image)
+    np.testing.assert_array_equal(planes, np.moveaxis(image, -1, 0))
+    assert planes.flags.c_contiguous
+    assert np.shares_memory(as_planes(np.moveaxis(planes, 0, -1)), planes)
+    np.testing.assert_array_equal(as_pixels(planes), image)
+    np.testing.assert_array_equal(as_planes(image[3:20, 5:30]), planes[:, 3:20, 5:30])
 
 
 def test_create_array__keeps_what_fits_and_replaces_what_does_not(tmp_path: Path) -> None:
