@@ -169,7 +169,9 @@ def open_executor(cluster: Cluster) -> Iterator[DaskExecutor | SerialExecutor]:
     with dask.config.set(SETTINGS):
         if cluster.address is not None:
             with _connected(cluster) as client:
-                yield DaskExecutor(client, cluster.retries, client.dashboard_link)
+                served = "dashboard" in client.scheduler_info(n_workers=0)["services"]
+                link = client.dashboard_link if served else None
+                yield DaskExecutor(client, cluster.retries, link)
             return
         with _local(cluster) as local, Client(local, set_as_default=False) as client:
             yield DaskExecutor(client, cluster.retries, local.dashboard_link)

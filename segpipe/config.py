@@ -21,8 +21,8 @@ class Tiles(_Keys):
     """How the image is cut; the labels do not depend on it."""
 
     size: Literal["auto", "whole"] | Annotated[int, Field(ge=64)] | tuple[int, int] = "auto"
-    """Core of a tile in pixels: one edge, [rows, columns], `whole`, or `auto` (the cheapest within
-    the memory limit)."""
+    """Core of a tile in pixels, from 64: one edge, [rows, columns], `whole`, or `auto` (the
+    cheapest within the memory limit)."""
 
 
 class Tls(_Keys):
@@ -153,8 +153,8 @@ def parse(values: dict[str, Any], where: str = "the configuration") -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(item) for item in error.errors()]
-        raise InputError("\n".join([f"{where} cannot be used:", *lines])) from error
+        lines = [f"{where} cannot be used:", *_explain(error.errors())]
+        raise InputError("\n".join(lines)) from error
 
 
 def dump(values: dict[str, Any]) -> str:
@@ -210,22 +210,55 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     values[last] = value
 
 
-def _explain(item: Any) -> str:
-    place = ".".join(str(part) for part in item["loc"])
+def _explain(errors: Sequence[Any]) -> list[str]:
+    """Return one line per key; a key of several types has an error for each of them."""
+    by_key: dict[str, list[Any]] = {}
+    for item in errors:
+        by_key.setdefault(".".join(_key(item["loc"])[0]), []).append(item)
+    return [_line(key, items) for key, items in by_key.items()]
+
+
+def _line(key: str, items: Sequence[Any]) -> str:
+    item, names = items[0], key.split(".")
     if item["type"] == "extra_forbidden":
-        return f"  {place}: unknown key{_nearest(item['loc'])}"
+        return f"  {key}: unknown key{_nearest(item['loc'])}"
     if item["type"] == "missing":
-        return f"  {place}: this key is needed"
-    given = f" (got {item['input']!r})" if place else ""
-    return f"  {place or 'configuration'}: {item['msg'].removeprefix('Value error, ')}{given}"
+        return f"  {key}: this key is needed"
+    if not key:
+        return f"  configuration: {item['msg'].removeprefix('Value error, ')}"
+    field = _key(item["loc"])[1]
+    meaning = f"; {' '.join(field.description.split())}" if field and field.description else ""
+    if item["type"] == "model_type":
+        return f"  {key}: has keys of its own: {', '.join(MODELS[names[-1]].model_fields)}"
+    if len(items) > 1:
+        return f"  {key}: {item['input']!r} is not allowed{meaning}"
+    return f"  {key}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r}){meaning}"
+
+
+MODELS: dict[str, type[_Keys]] = {"tiles": Tiles, "cluster": Cluster, "tls": Tls, "stages": Stage}
+
+
+def _key(place: tuple[Any, ...]) -> tuple[list[str], Any]:
+    """Return the part of an error's place that the user wrote, and the field it names."""
+    model: type[_Keys] | None = Config
+    names: list[str] = []
+    field = None
+    for part in place:
+        if isinstance(part, str):
+            if model is None:
+                break
+            field = model.model_fields.get(part)
+            model = MODELS.get(part)
+        names.append(str(part))
+    return names, field
 
 
 def _nearest(place: tuple[Any, ...]) -> str:
-    models: dict[str, type[_Keys]] = {
-        "tiles": Tiles, "cluster": Cluster, "tls": Tls, "stages": Stage
-    }  # fmt: skip
     names = [part for part in place[:-1] if isinstance(part, str)]
-    model = models.get(names[-1], Config) if names else Config
+    model = MODELS.get(names[-1], Config) if names else Config
     allowed = list(model.model_fields)
     close = difflib.get_close_matches(str(place[-1]), allowed, n=1)
-    return f"; did you mean `{close[0]}`?" if close else f"; allowed are {', '.join(allowed)}"
+    hint = f"; did you mean `{close[0]}`?" if close else f"; allowed are {', '.join(allowed)}"
+    if model in (Config, Stage):
+        hint += f" (a parameter of the method is `parameters.{place[-1]}`)"
+    return hint

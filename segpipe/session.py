@@ -107,6 +107,9 @@ def summary(run: Run, dashboard: str | None) -> dict[str, str]:
         lines[f"{prefix}digest"] = found["digest"]
     lines["table"] = f"{folder}/segments.parquet"
     lines["report"] = f"{folder}/report.html"
+    steps = state["steps"].values()
+    if reused := sum(step["reused"] for step in steps):
+        lines["reused"] = f"{reused} of {sum(step['tasks'] for step in steps)} tasks"
     lines["time"] = f"{seconds:.1f} s, {pixels / seconds / 1e6:.1f} Mpx/s"
     if dashboard:
         lines["dashboard"] = f"{dashboard} (while a run is on)"

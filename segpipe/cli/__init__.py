@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from segpipe.cli import run, show
-from segpipe.cli.shared import EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED, app, err
+from segpipe.cli.shared import EXIT_FAILED, EXIT_INPUT, app, err
 from segpipe.errors import InputError, SegpipeError
 
 __all__ = ["app", "main", "run", "show"]
@@ -14,6 +15,8 @@ __all__ = ["app", "main", "run", "show"]
 def main() -> None:
     """Run the command line; errors that a user can act on end without a traceback."""
     debug = "--debug" in sys.argv
+    # a batch system's way to stop us is as good as Ctrl-C: a run ends in order
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except SegpipeError as error:
@@ -21,7 +24,3 @@ def main() -> None:
             raise
         err.print(f"segpipe: {error}", style="red", markup=False)
         sys.exit(EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILED)
-    except SystemExit as end:
-        if end.code == EXIT_INTERRUPTED:  # what typer makes of KeyboardInterrupt
-            err.print("segpipe: interrupted; finished tiles are kept, go on with `segpipe resume`")
-        raise

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
 from rich.table import Table
 
 from segpipe.cli.shared import (
+    EXIT_INTERRUPTED,
     Changes,
     ClusterOption,
     ConfigPath,
@@ -33,10 +35,9 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Segment an image: read it, segment all tiles, stitch, measure, report."""
-    from segpipe.session import execute, load_config
+    from segpipe.session import load_config
 
-    chosen = load_config(config, set or (), input, output, cluster, workers)
-    show(execute(chosen, watch=_progress(), resume=False, started=_say))
+    _work(load_config(config, set or (), input, output, cluster, workers), resume=False)
 
 
 @app.command()
@@ -47,10 +48,9 @@ def resume(
     debug: Debug = False,
 ) -> None:
     """Go on with an interrupted run: what is finished and intact is not done again."""
-    from segpipe.session import execute, stored_config
+    from segpipe.session import stored_config
 
-    chosen = stored_config(run, cluster, workers)
-    show(execute(chosen, watch=_progress(), resume=True, started=_say))
+    _work(stored_config(run, cluster, workers), resume=True)
 
 
 @app.command()
@@ -69,6 +69,20 @@ def plan(
 
     found = prepare(load_config(config, set or (), input, output, cluster, workers))
     _show_plan(found, calibrated(found))
+
+
+def _work(config: Any, *, resume: bool) -> None:
+    """Do a run and print what it ended with."""
+    from segpipe.session import execute
+
+    try:
+        show(execute(config, watch=_progress(), resume=resume, started=_say))
+    except KeyboardInterrupt:
+        err.print(
+            f"segpipe: interrupted; finished tiles are kept: segpipe resume {config.output}",
+            markup=False,
+        )
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def _say(text: str) -> None:

@@ -53,6 +53,8 @@ class Slic:
             ("refine", 0, 20, "2 to 8 sweeps converge"),
         ):
             value = getattr(self, field)
+            if field != "compactness" and int(value) != value:
+                raise ValueError(f"{field} must be a whole number, got {value}")
             if not low <= value <= high:
                 raise ValueError(f"{field} must be {low} to {high}, got {value}; {advice}")
         if self.min_size is not None and not 1 <= self.min_size <= self.step**2:
@@ -217,6 +219,11 @@ def as_channels(image: np.ndarray) -> np.ndarray:
         image = image[:, :, None]
     if image.ndim != 3 or 0 in image.shape:
         raise ValueError(f"image must be (H, W) or (H, W, C) and not empty, got {image.shape}")
+    if image.shape[2] > 64 and image.shape[0] <= 4:
+        raise ValueError(
+            f"image must have its channels last, (H, W, C), got {image.shape}; use"
+            " np.moveaxis(image, 0, -1)"
+        )
     if image.dtype.kind != "f" and image.dtype not in (np.uint8, np.uint16, np.int16):
         raise ValueError(
             f"image must be uint8, uint16, int16 or float, got {image.dtype}; convert it first"

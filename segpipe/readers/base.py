@@ -13,7 +13,7 @@ from segpipe.tiles import Box
 
 Access = Literal["tiles", "bands", "stream"]
 
-IMAGE_DTYPES = ("uint8", "uint16", "float32")
+IMAGE_DTYPES = ("uint8", "uint16", "int16", "float32")
 """What methods work on; anything else has to be scaled by someone who knows what it means."""
 MASK_DTYPES = (
     *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
@@ -53,7 +53,7 @@ class SourceInfo:
     channels: int
     """Number of channels, alpha excluded."""
     dtype: str
-    """NumPy name of the pixel type: uint8, uint16 or float32."""
+    """NumPy name of the pixel type: uint8, uint16, int16 or float32."""
     access: Access
     """tiles: any box, any order. bands: strips, one row of tiles at a time, left to right. stream:
     one pass from top to bottom."""

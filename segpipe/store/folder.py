@@ -136,6 +136,8 @@ class Folder:
 
     def check_writable(self) -> None:
         """Raise InputError when nothing can be written here."""
+        if self.local is not None and self.local.is_file():
+            raise InputError(f"the output {self.where} is a file; give the name of a new folder")
         try:
             probe = f".segpipe-probe-{uuid.uuid4().hex}"
             self.objects().put(probe, b"")

@@ -58,16 +58,20 @@ def test_client_killed__resume_keeps_finished_tiles(
     assert state(run)["steps"]["image-ingest"]["reused"] == TILES
 
 
-def test_ctrl_c__says_how_to_go_on(configure: Configure, tmp_path: Path, digest: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stop_signal__says_how_to_go_on(
+    configure: Configure, tmp_path: Path, digest: str, number: signal.Signals
+) -> None:
     run = configure()
     process = segpipe(tmp_path, "run", "run.yaml")
     wait_for(lambda: tiles_done(run) >= TILES + 4, process)
     workers = process.workers()
-    process.signal(signal.SIGINT, group=True)
+    # a terminal signals the whole group, a batch system the command alone
+    process.signal(number, group=number == signal.SIGINT)
     assert process.end() == INTERRUPTED, process.said()
     last = process.said().strip().splitlines()[-1]
     assert "interrupted" in last
-    assert "segpipe resume" in last
+    assert f"segpipe resume {run}" in last
     assert "Traceback" not in process.said()
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert not alive

@@ -22,7 +22,7 @@ def geotags(kind="projected", point=False, scale=(10.0, 20.0, 0.0), tie=(0, 0, 0
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 @pytest.mark.parametrize("layout", [TILED, {"rowsperstrip": 7}, {}], ids=["tiled", "strips", "one"])
 @pytest.mark.parametrize("codec", [None, "zlib", "zstd", "lzw"])
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
 def test_tiff__layouts_and_codecs(
     tmp_path, reads, picture, byteorder, planar, layout, codec, dtype
 ):
@@ -41,7 +41,7 @@ def test_tiff__layouts_and_codecs(
     )
     info = reads(tmp_path / "a.tif", image).info
     assert info.access == ("tiles" if layout == TILED else "bands")
-    assert info.rgb == (dtype != "float32")
+    assert info.rgb == (dtype in ("uint8", "uint16"))
     assert info.masked == (dtype == "float32")
 
 
