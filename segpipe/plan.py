@@ -33,6 +33,12 @@ BASE_BYTES = 300 << 20
 """Memory of a worker before it sees a pixel: Python, Numba, Zarr, Dask."""
 SAMPLE = 768
 """Edge of the image that a calibration segments (px)."""
+SOURCE_NS, READ_NS, WRITE_NS = 3.5, 1.3, 1.8
+"""Time per byte of decoding the source, and of reading and writing what the run stores."""
+DEAR = 4.0
+"""A pass that reads the image more often than this deserves a word."""
+START_SECONDS = 5.0
+"""Starting workers, loading compiled loops, the report."""
 TASK_SECONDS = 0.02
 """Cost of one task besides its pixels: scheduling, opening arrays, the record."""
 AIM_BYTES = 1 << 30
@@ -120,17 +126,28 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Rough time of the whole run."""
-        return sum(row.seconds for row in self.rows())
+        """Rough time of the whole run, from starting workers to the report."""
+        return START_SECONDS + sum(row.seconds for row in self.rows())
 
     @property
     def peak_bytes(self) -> int:
         """Projected peak memory of a worker."""
         return max(row.peak_bytes for row in self.rows())
 
+    @property
+    def advice(self) -> list[str]:
+        """What a user should know before the work begins."""
+        return [
+            f"{row.stage}-{row.name} reads {row.overhead:.0f} times the image: tiles of "
+            f"{self.grid.size[0]} x {self.grid.size[1]} are small beside its halo of {row.halo} "
+            f"pixels; larger ones (tiles.size) are cheaper and give the same labels"
+            for row in self.rows()
+            if row.overhead > DEAR
+        ]
 
-FINISH = Pass("finish", lambda _w, _p: Output(), ("image", "labels"), cost_ns=25.0)
-"""Stands for pyramids, digest and table in the plan: they read every pixel once more."""
+
+FINISH = Pass("finish", lambda _w, _p: Output(), ("labels", "labels"), cost_ns=12.0)
+"""Stands for pyramids, digest and table in the plan: they read every label twice more."""
 
 
 def make_plan(
@@ -204,7 +221,7 @@ def ingest_pass(image: ImageInfo) -> Pass:
     """Return the pass that copies the source, so that every later read is aligned and fast."""
     size = np.dtype(image.dtype).itemsize * image.channels
     writes = {"image": image.dtype} | ({"mask": "uint8"} if image.masked else {})
-    return Pass("ingest", _copy, tuple(writes), writes, bytes_per_pixel=3 * size + 2, cost_ns=15.0)
+    return Pass("ingest", _copy, tuple(writes), writes, bytes_per_pixel=2 * size + 1, cost_ns=1.0)
 
 
 def _copy(window: Window, _part: Any) -> Output:
@@ -271,22 +288,23 @@ def _row(plan: Plan, stage: str, step: Pass) -> Cost:
         min(n, size + 2 * step.halo) for n, size in zip(grid.shape, grid.size, strict=True)
     )
     peak = BASE_BYTES + window * step.bytes_per_pixel
-    if step.name == "ingest" and plan.source.access != "tiles":
-        # a striped or streamed source keeps the band of one row of tiles
-        peak += grid.size[0] * grid.shape[1] * _width("image", plan)
+    if step.name == "ingest":
+        peak += plan.source.working_bytes(plan.tile_size)
     # the last round of tiles may leave workers idle
     rounds = -(-len(grid) // plan.limits.workers) * plan.limits.workers / len(grid)
-    busy = pixels * step.cost_ns * 1e-9 + len(grid) * TASK_SECONDS
     height, width = image.shape
-    written = sum(_width(name, plan, kind) for name, kind in step.writes.items())
+    read = pixels * sum(_width(name, plan) for name in step.reads)
+    written = height * width * sum(_width(n, plan, kind) for n, kind in step.writes.items())
+    moving = read * (SOURCE_NS if step.name == "ingest" else READ_NS) + written * WRITE_NS
+    busy = (pixels * step.cost_ns + moving) * 1e-9 + len(grid) * TASK_SECONDS
     return Cost(
         stage=stage,
         name=step.name,
         tiles=len(grid),
         halo=step.halo,
         overhead=pixels / (height * width),
-        read_bytes=pixels * sum(_width(name, plan) for name in step.reads),
-        written_bytes=height * width * written,
+        read_bytes=read,
+        written_bytes=written,
         peak_bytes=peak,
         seconds=busy * rounds / plan.limits.workers,
     )

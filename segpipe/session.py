@@ -89,6 +89,8 @@ def execute(
     with opened(config, resume=resume) as (run, executor):
         if executor.dashboard:
             started(f"dashboard  {executor.dashboard}")
+        for line in run.plan.advice:
+            started(f"note       {line}")
         with watch:  # type: ignore[attr-defined]
             for step in run.steps():
                 step.run(executor, watch)

@@ -99,3 +99,12 @@ def test_peak_memory__stays_below_the_plan(slide_rgb: np.ndarray, tmp_path: Path
     measured = max(step["peak_bytes"] for step in state["steps"].values())
     projected = plan((2600, 2600), Limits(1, 4 * GB), tiles={"size": 1300}).peak_bytes
     assert measured <= projected, f"{measured / 1e6:.0f} MB against {projected / 1e6:.0f} MB"
+
+
+def test_advice__names_passes_that_read_the_image_many_times() -> None:
+    limits = Limits(2, 8 * GB)
+    small, large = (plan((4096, 4096), limits, tiles={"size": edge}) for edge in (64, 2048))
+    assert not large.advice
+    (line,) = small.advice
+    assert "slic-regions reads" in line
+    assert "larger ones (tiles.size)" in line

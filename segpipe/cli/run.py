@@ -122,6 +122,8 @@ def _show_plan(found: Any, slower: float) -> None:
         f"about {found.seconds * slower:.0f} s on this machine's cores, at most "
         f"{_bytes(found.peak_bytes)} per worker"
     )
+    for line in found.advice:
+        out.print(f"note: {line}")
 
 
 def _bytes(n: float) -> str:

@@ -79,7 +79,7 @@ class Slic:
             halo=reach(self),
             solve=rank.solve,
             bytes_per_pixel=20 + 4 * image.channels,
-            cost_ns=30.0,
+            cost_ns=20.0,
         )
         if image.channels == 3 and image.dtype == "uint8":
             return cut, label_pass(image)
