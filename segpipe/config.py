@@ -63,7 +63,8 @@ class Stage(_Keys):
     name: str | None = None
     """Name of the label image that it writes; the method's name when omitted."""
     reads: str = "image"
-    """What it segments: `image`."""
+    """What it works on: `image`, or the name of a stage before it, for methods that group the
+    segments of another."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """The method's parameters; `segpipe methods NAME` explains them."""
 
@@ -105,6 +106,12 @@ class Config(_Keys):
         names = [stage.output for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"two stages write the same label image: {sorted(names)}; name them")
+        for number, stage in enumerate(self.stages):
+            known = ["image", *names[:number]]
+            if stage.reads not in known:
+                raise ValueError(
+                    f"stage {stage.output} reads `{stage.reads}`; allowed are {', '.join(known)}"
+                )
         return self
 
     @property

@@ -84,7 +84,8 @@ class Pass:
     map: Callable[[Window, Any], Output]
     """Pure function of the window and the tile's part of the former pass's solution."""
     reads: tuple[str, ...] = ("image",)
-    """Arrays read through the window: ``image``, ``mask`` or what a former pass wrote."""
+    """Arrays read through the window: ``image``, ``mask``, what a former pass wrote, or
+    ``segments``: the labels of the stage before, for a method that groups them."""
     writes: Mapping[str, str] = field(default_factory=dict)
     """Array name -> dtype; only the core is written, once."""
     halo: int = 0

@@ -52,6 +52,8 @@ class StagePlan:
     name: str
     method: Method
     passes: tuple[Pass, ...]
+    reads: str = "image"
+    """``image``, or the stage whose labels the method groups."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Plan:
     def identity(self) -> str:
         """Digest of what decides the labels: input, methods, parameters, version."""
         stages = [
-            [s.name, s.method.name, dataclasses.asdict(s.method)]  # type: ignore[call-overload]
+            [s.name, s.reads, s.method.name, dataclasses.asdict(s.method)]  # type: ignore[call-overload]
             for s in self.stages
         ]
         parts = [__version__, self.source.fingerprint, self.mask_fingerprint, stages]
@@ -187,9 +189,12 @@ def calibrated(plan: Plan) -> float:
         arrays["mask"] = np.ones((SAMPLE, SAMPLE), np.uint8)
     image = dataclasses.replace(plan.image, shape=(SAMPLE, SAMPLE))
     taken = stated = 0.0
+    labels: dict[str, np.ndarray] = {}
     for stage in plan.stages:
         passes = stage.method.passes(image)
-        run_in_memory(passes, arrays)
+        if stage.reads in labels:
+            arrays["segments"] = labels[stage.reads]
+        labels[stage.name] = run_in_memory(passes, arrays)[0]["labels"]
         begun = time.perf_counter()
         run_in_memory(passes, arrays)
         taken += time.perf_counter() - begun
@@ -229,15 +234,22 @@ def _copy(window: Window, _part: Any) -> Output:
 
 
 def _stage_plan(stage: Stage, image: ImageInfo) -> StagePlan:
-    if stage.reads != "image":
+    method = build_method(stage.method, stage.parameters)
+    try:
+        passes = method.passes(image)
+    except ValueError as error:
+        raise InputError(f"{stage.method} cannot segment this image: {error}") from error
+    groups = any("segments" in step.reads for step in passes)
+    if groups and stage.reads == "image":
+        raise InputError(
+            f"{stage.method} groups the segments of another stage; give `stages` with one before "
+            f"it, for example slic, and `reads: slic`"
+        )
+    if stage.reads != "image" and not groups:
         raise InputError(
             f"stage {stage.output} reads `{stage.reads}`, but {stage.method} segments `image`"
         )
-    method = build_method(stage.method, stage.parameters)
-    try:
-        return StagePlan(stage.output, method, method.passes(image))
-    except ValueError as error:
-        raise InputError(f"{stage.method} cannot segment this image: {error}") from error
+    return StagePlan(stage.output, method, passes, stage.reads)
 
 
 def _tile_size(

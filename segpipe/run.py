@@ -29,7 +29,7 @@ from segpipe.passes import Pass
 from segpipe.plan import Plan, StagePlan
 from segpipe.provenance import CLAIMS, claim, note_step, task_key, timestamp
 from segpipe.report import write_report
-from segpipe.store import IMAGE
+from segpipe.store import IMAGE, table_name
 from segpipe.store.arrays import create_array, drop_broken_metadata
 from segpipe.store.folder import Folder
 from segpipe.store.ome import Calibration, level_shapes, publish_image, publish_labels
@@ -145,7 +145,9 @@ class Run:
         """Where array `name` of a stage lies."""
         if name == "image":
             return self.image_folder, "0"
-        if name == "labels":
+        if name == "segments":
+            (stage,) = [s.reads for s in self.plan.stages if s.name == stage]
+        if name in ("labels", "segments"):
             return self.image_folder, f"labels/{stage}/0"
         return self.folder / "work", name if name == "mask" else f"{stage}/{name}"
 
@@ -174,9 +176,8 @@ class Run:
         last = stage.passes[-1]
         key = task_key(self.plan, stage.name, stage.passes)
         parts = tuple(next(iter(r.meta["objects"])) for r in self.reports[stage.name, last.name])
-        title = last.table if len(self.plan.stages) == 1 else f"{last.table}-{stage.name}"
-        name = f"{stage.name}-table"
-        job = TableJob(name, self.folder, key, f"{title}.parquet", parts, self.plan.grid)
+        target = table_name(last.table or "", stage.name, alone=len(self.plan.stages) == 1)
+        job = TableJob(f"{stage.name}-table", self.folder, key, target, parts, self.plan.grid)
         columns = self.solutions[stage.name, last.name].columns
         return Workload(job, lambda _number: columns)
 

@@ -15,7 +15,7 @@ from segpipe.plan import Plan, make_plan
 from segpipe.provenance import read_state
 from segpipe.readers import open_mask, open_source
 from segpipe.run import Run, open_run
-from segpipe.store import IMAGE
+from segpipe.store import IMAGE, table_name
 from segpipe.store.digest import label_digest
 from segpipe.store.folder import Folder
 from segpipe.verify import verify
@@ -107,7 +107,8 @@ def summary(run: Run, dashboard: str | None) -> dict[str, str]:
         lines[f"{prefix}segments"] = str(found["segments"])
         lines[f"{prefix}labels"] = f"{folder}/{IMAGE}/labels/{name}"
         lines[f"{prefix}digest"] = found["digest"]
-    lines["table"] = f"{folder}/segments.parquet"
+        table = table_name("segments", name, alone=len(state["labels"]) == 1)
+        lines[f"{prefix}table"] = f"{folder}/{table}"
     lines["report"] = f"{folder}/report.html"
     steps = state["steps"].values()
     if reused := sum(step["reused"] for step in steps):

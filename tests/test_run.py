@@ -20,6 +20,7 @@ from segpipe import session
 from segpipe.config import Config, parse
 from segpipe.engine import Workload, merged, run_jobs
 from segpipe.errors import InputError, RunError
+from segpipe.methods.region_merging import region_merging
 from segpipe.methods.slic import slic
 from segpipe.run import Step, open_run
 from segpipe.store.digest import array_digest
@@ -349,6 +350,42 @@ def test_two_stages__write_two_label_images(
     assert found["fine digest"] == array_digest(slic(slide_rgb, step=8, iterations=2))
     assert session.digest_of(str(tmp_path / "run"), "coarse") == found["coarse digest"]
     assert (tmp_path / "run/segments-fine.parquet").is_file()
+
+
+def test_stage__groups_the_segments_of_another(
+    image: Path, slide_rgb: np.ndarray, tmp_path: Path
+) -> None:
+    stages = [
+        {"method": "slic", "parameters": {"step": 8, "iterations": 2}},
+        {"method": "region_merging", "name": "grouped", "reads": "slic"},
+    ]
+    segments = slic(slide_rgb, step=8, iterations=2)
+    expected = array_digest(region_merging(slide_rgb, segments))
+    for size in (100, 256, "whole"):
+        output = tmp_path / str(size)
+        values = {"input": str(image), "output": str(output), "stages": stages}
+        found = run(parse(values | {"cluster": {"workers": "none"}, "tiles": {"size": size}}))
+        assert found["grouped digest"] == expected
+        assert Path(found["grouped table"]) == output / "segments-grouped.parquet"
+        assert Path(found["grouped table"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([{"method": "region_merging"}], "groups the segments of another stage; give `stages`"),
+        (
+            [{"method": "slic"}, {"method": "slic", "name": "b", "reads": "slic"}],
+            "segments `image`",
+        ),
+        ([{"method": "slic", "reads": "later"}], "reads `later`; allowed are image"),
+    ],
+)
+def test_stage__reads_what_there_is(
+    image: Path, tmp_path: Path, stages: list[dict], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        run(parse({"input": str(image), "output": str(tmp_path / "run"), "stages": stages}))
 
 
 def test_float_image__with_nodata(tmp_path: Path) -> None:

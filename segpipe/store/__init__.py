@@ -2,3 +2,12 @@
 
 IMAGE = "image.ome.zarr"
 """Name of the finished OME-Zarr image in a run folder."""
+
+
+def table_name(title: str, stage: str, *, alone: bool) -> str:
+    """Return the file of a table in the run folder; with several stages each has its own.
+
+    >>> table_name("segments", "slic", alone=True)
+    'segments.parquet'
+    """
+    return f"{title}.parquet" if alone else f"{title}-{stage}.parquet"

@@ -11,10 +11,14 @@ import pytest
 from PIL import Image
 
 from segpipe import methods
+from segpipe.methods.slic import slic
 from segpipe.passes import ImageInfo, run_in_memory
 from segpipe.plan import build_method
 
-QUICK = {"slic": [{"step": 8, "iterations": 3}, {"step": 11, "iterations": 2, "refine": 2}]}
+QUICK = {
+    "slic": [{"step": 8, "iterations": 3}, {"step": 11, "iterations": 2, "refine": 2}],
+    "region_merging": [{"threshold": 2}, {"threshold": 30}],
+}
 """Parameters that keep halos small beside the test images; the default ones are always tried too."""
 CASES = [
     pytest.param(name, parameters, id=f"{name}-{i}")
@@ -54,7 +58,10 @@ def labels_of(
         masked=mask is not None,
     )
     arrays = {"image": image} | ({} if mask is None else {"mask": mask})
-    found, _tables = run_in_memory(method.passes(info), arrays, **how)
+    passes = method.passes(info)
+    if any("segments" in step.reads for step in passes):
+        arrays["segments"] = slic(image, step=6, iterations=2, mask=mask)
+    found, _tables = run_in_memory(passes, arrays, **how)
     return found["labels"]
 
 
