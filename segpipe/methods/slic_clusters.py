@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from segpipe import colour
-from segpipe.methods import slic_kernels as kernels
+from segpipe.methods.slic_code_kernels import assign, move_seeds
+from segpipe.methods.slic_key_kernels import coefficients
+from segpipe.methods.slic_round_kernels import cell_totals, iterate, sample_cells
 from segpipe.tiles import Box
 
 if TYPE_CHECKING:
@@ -81,14 +83,14 @@ def cluster(source: Source, zone: Box, parameters: Slic) -> Clusters:
     centres, exists = _seeds(source, blocks, step, unit, span)
     first = (blocks.start[0] - 1, blocks.start[1] - 1)
     coef = np.empty((*exists.shape, centres.shape[2] + 1), np.float32)
-    kernels.coefficients(centres, exists, coef)
+    coefficients(centres, exists, coef)
     if parameters.iterations:
         _iterate(source, blocks, zone, parameters, centres, exists, coef)
     planes = source.colours(zone.slices[0], zone.slices[1], unit)
     codes = np.empty(zone.shape, np.uint8)
     corner = tuple(f * step + step // 2 - z for f, z in zip(first, zone.start, strict=True))
     place = places(step, span) - span // 2
-    kernels.assign(planes, corner, coef, step, span, *_grid(place, place), first, codes)
+    assign(planes, corner, coef, step, span, *_grid(place, place), first, codes)
     return Clusters(planes, codes, centres, first, unit, span)
 
 
@@ -152,7 +154,7 @@ def _seeds(
     y, x = (np.ascontiguousarray(a) for a in np.meshgrid(*pixels, indexing="ij"))
     found = np.ones(y.shape, bool)
     if source.valid is not None:
-        kernels.move_seeds(source.valid, source.window.start, edges[0], edges[1], y, x, found)
+        move_seeds(source.valid, source.window.start, edges[0], edges[1], y, x, found)
     exists = np.zeros((y.shape[0] + 2, y.shape[1] + 2), np.int32)
     exists[1:-1, 1:-1] = found
     planes = source.colours(y, x, unit)
@@ -195,8 +197,8 @@ def _iterate(
         ]
         for left in range(parameters.iterations, 0, -1)
     ]
-    totals = kernels.cell_totals(cells, fy, fx)
-    kernels.iterate(cells, totals, span, fy, fx, np.array(zones), exists, centres, coef)
+    totals = cell_totals(cells, fy, fx)
+    iterate(cells, totals, span, fy, fx, np.array(zones), exists, centres, coef)
 
 
 def _sample(
@@ -217,7 +219,7 @@ def _sample(
     place = places(step, span) - span // 2
     fy, fx = _grid(place[inside], place)
     cells = np.empty((*shape, len(planes), fy.size), np.int16)
-    kernels.sample_cells(planes, missing, inside.size, step, step - middle, cells)
+    sample_cells(planes, missing, inside.size, step, step - middle, cells)
     return cells, fy, fx
 
 

@@ -38,7 +38,7 @@ import numpy as np
 
 from segpipe import colour
 from segpipe.methods.slic_clusters import Clusters, Source, clip, cluster, places
-from segpipe.methods.slic_kernels import seeds_of_roots
+from segpipe.methods.slic_code_kernels import seeds_of_roots
 from segpipe.regions import paint
 from segpipe.regions.absorb import ROUNDS, absorb
 from segpipe.regions.components import components

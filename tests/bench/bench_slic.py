@@ -24,7 +24,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from segpipe import colour
-from segpipe.methods import slic_kernels, slic_window
+from segpipe.methods import slic_clusters, slic_window
 from segpipe.methods.slic import slic
 from segpipe.regions import paint
 
@@ -46,9 +46,9 @@ for line in sys.stdin:
 
 STAGES = {
     "colour": [(colour, "planes")],
-    "samples": [(slic_kernels, "sample_cells"), (slic_kernels, "cell_totals")],
-    "iterations": [(slic_kernels, n) for n in ("coefficients", "iterate")],
-    "assignment": [(slic_kernels, "assign")],
+    "samples": [(slic_clusters, "sample_cells"), (slic_clusters, "cell_totals")],
+    "iterations": [(slic_clusters, n) for n in ("coefficients", "iterate")],
+    "assignment": [(slic_clusters, "assign")],
     "components": [(slic_window, "components")],
     "absorption": [(slic_window, "absorb"), (slic_window, "seeds_of_roots")],
     "refinement": [(slic_window, "refine")],
