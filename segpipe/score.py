@@ -27,8 +27,9 @@ from segpipe.provenance import read_state
 from segpipe.readers import SourceInfo
 from segpipe.readers.labels import LabelSource, is_vector, open_labels
 from segpipe.store import IMAGE
+from segpipe.store.arrays import Region
 from segpipe.store.folder import Folder
-from segpipe.tiles import Grid, Tile
+from segpipe.tiles import Box, Grid, Tile
 
 TILE = 2048
 """Edge of a tile (px); at the usual tolerance windows are 12 % larger for a 16384 px image."""
@@ -136,18 +137,20 @@ def open_all(
     """Open labels and truth; vector files are drawn on the pixels of the rasters."""
     if not truths:
         raise InputError("there is no ground truth to score against; give --truth")
-    place, image = _of_run(labels, stage)
-    found: dict[str, list[LabelSource]] = {}
-    for where in sorted(dict.fromkeys([place, *truths]), key=is_vector):
-        found[where] = open_labels(where, image)
+    run = _of_run(labels, stage)
+    image = None if run is None else run.info
+    found: dict[str, list[LabelSource]] = {} if run is None else {labels: [run]}
+    for where in sorted(dict.fromkeys([labels, *truths]), key=is_vector):
+        if where not in found:
+            found[where] = open_labels(where, image)
         info = found[where][0].info
         image = info if image is None or image.transform is None else image
-    if len(found[place]) > 1:
+    if len(found[labels]) > 1:
         raise InputError(
-            f"{labels} holds {len(found[place])} label images, and one can be scored at a time; "
-            "write each to a file of its own"
+            f"{labels} holds {len(found[labels])} label images, and one can be scored at a time; "
+            "choose an array with FILE::NAME, or write each to a file of its own"
         )
-    ours = found[place][0]
+    ours = found[labels][0]
     annotators = [source for where in truths for source in found[where]]
     for source in annotators:
         if source.info.shape != ours.info.shape:
@@ -158,15 +161,37 @@ def open_all(
     return ours, annotators
 
 
-def _of_run(where: str, stage: str | None) -> tuple[str, SourceInfo | None]:
-    """Return where the label image lies and, of a run, what its image was."""
+@dataclass(frozen=True)
+class RunLabels:
+    """A label image of a finished run."""
+
+    folder: Folder
+    path: str
+    info: SourceInfo
+    """The image that was segmented."""
+
+    @property
+    def name(self) -> str:
+        """Where the label image lies."""
+        return str(self.folder / self.path.removesuffix("/0"))
+
+    def read(self, box: Box) -> tuple[np.ndarray, None]:
+        """Return the labels of `box`."""
+        return Region(self.folder, self.path, box).read(), None
+
+    def close(self) -> None:
+        """Do nothing: no handle is kept."""
+
+
+def _of_run(where: str, stage: str | None) -> RunLabels | None:
+    """Open the label image of a run; None when there is no run in `where`."""
     folder = Folder(where)
     named = not Path(where.split("?")[0]).suffix  # a run in an object store; files have endings
     state = read_state(folder) if (folder.local.is_dir() if folder.local else named) else None
     if state is None:
         if stage is not None:
             raise InputError(f"--stage names a label image of a run, and {where} is no run folder")
-        return where, None
+        return None
     if state["state"] != "complete":
         raise InputError(f"the run in {where} is not complete; go on with `segpipe resume {where}`")
     names = list(state["labels"])
@@ -176,7 +201,7 @@ def _of_run(where: str, stage: str | None) -> tuple[str, SourceInfo | None]:
         raise InputError(f"the run has no label image `{stage}`; it has {', '.join(names)}")
     image = SourceInfo(**state["source"])
     image = dataclasses.replace(image, shape=(image.shape[0], image.shape[1]))
-    return str(folder / IMAGE / "labels" / (stage or names[0])), image
+    return RunLabels(folder / IMAGE, f"labels/{stage or names[0]}/0", image)
 
 
 def _size(source: LabelSource) -> str:
