@@ -17,8 +17,6 @@ LABEL, TRUTH, PIXELS = range(3)
 """Columns of a table of overlaps."""
 VOID = np.iinfo(np.int64).min
 """Stands for the truth of pixels that do not count."""
-KERNEL_DTYPES = (np.uint8, np.uint16, np.uint32, np.int64)
-"""Types that kernels are compiled for; others become int64."""
 
 
 @dataclass(frozen=True)
@@ -88,24 +86,22 @@ def contingency(
 
 
 def as_labels(values: np.ndarray) -> np.ndarray:
-    """Return labels (H, W) as one of the types that kernels know; refuse what are no labels.
+    """Return labels (H, W) as uint32 or, when those may not do, int64; refuse what are no labels.
 
-    Unsigned 64-bit values of 2^63 and more become negative, one to one.
+    Two types, as kernels are compiled for every pair. Unsigned 64-bit values of 2^63 and more
+    become negative, one to one.
     """
     values = np.asarray(values)
     if values.ndim != 2 or 0 in values.shape:
         raise ValueError(f"labels must be (H, W) and not empty, got shape {values.shape}")
-    if values.dtype.kind == "b":
-        return values.view(np.uint8)
     if values.dtype.kind == "f":
         if not ((values == np.floor(values)) & (np.abs(values) < 2.0**63)).all():
             raise ValueError("labels must be whole numbers, got fractions, NaN or infinity")
         return values.astype(np.int64)
-    if values.dtype.kind not in "iu":
+    if values.dtype.kind not in "biu":
         raise ValueError(f"labels must be integers, got {values.dtype}")
-    if values.dtype in KERNEL_DTYPES and values.dtype.isnative:
-        return values
-    return values.astype(np.int64)
+    small = values.dtype.kind != "i" and values.dtype.itemsize <= 4
+    return values.astype(np.uint32 if small else np.int64, copy=False)
 
 
 def counted(
