@@ -78,12 +78,12 @@ def border_counts(
     if radius < 0:
         raise ValueError(f"the tolerance must be 0 pixels or more, got {radius}")
     marks = np.zeros(labels.shape, np.uint8)
-    where = np.ones((1, 1), bool) if valid is None else valid
+    where = np.ones((1, 1), bool) if valid is None else np.ascontiguousarray(valid)
     for values, bit in ((labels, IN_LABELS), (truth, IN_TRUTH)):
-        _mark(values, where, valid is not None, np.uint8(bit), thin, marks)
+        _mark(np.ascontiguousarray(values), where, valid is not None, np.uint8(bit), thin, marks)
     near = dilated(marks, radius)
     part = inner or (slice(None), slice(None))
-    return _found(marks[part], near[part])
+    return _found(np.ascontiguousarray(marks[part]), np.ascontiguousarray(near[part]))
 
 
 def recall(counts: np.ndarray) -> float:

@@ -139,7 +139,9 @@ def overlaps(labels: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = N
     int64[n, 3]: label, truth, pixels; sorted.
     """
     masked = valid is not None
-    where = valid if valid is not None else np.ones((1, 1), bool)
+    where = np.ascontiguousarray(valid) if valid is not None else np.ones((1, 1), bool)
+    # parts of a window are copied: cheaper than kernels for arrays with gaps between rows
+    labels, truth = np.ascontiguousarray(labels), np.ascontiguousarray(truth)
     return combine(_overlaps(labels, truth, where, masked))
 
 
