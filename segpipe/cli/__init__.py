@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 
-from segpipe.cli import run, show
+from segpipe.cli import run, score, show
 from segpipe.cli.shared import EXIT_FAILED, EXIT_INPUT, app, err
 from segpipe.errors import InputError, SegpipeError
 
-__all__ = ["app", "main", "run", "show"]
+__all__ = ["app", "main", "run", "score", "show"]
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Polygons from vector files, and the pixels they cover.
 
 A pixel is covered when its centre lies in a polygon by the even-odd rule (holes are rings like any
-other); polygons of one file are united. Crossings are computed from global coordinates, row by row,
+other). For a mask the polygons of one file are united; as labels, every feature is an object of its
+own, and later ones lie on top. Crossings are computed from global coordinates, row by row,
 in float64, with every edge taken from its upper to its lower end: they do not depend on the window,
 and two polygons that share an edge leave neither gap nor overlap.
 """
@@ -9,7 +10,8 @@ and two polygons that share an edge leave neither gap nor overlap.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,16 +39,36 @@ class Polygons:
     """Index of the first edge of every polygon, and the number of edges."""
     bounds: np.ndarray
     """(polygons, 4): smallest x, y, largest x, y."""
+    features: np.ndarray
+    """Number of the feature (1, 2, … in the file) that every polygon belongs to."""
 
     def draw(self, box: Box) -> np.ndarray:
         """Return (rows, columns) uint8, 1 where a pixel centre of `box` lies in a polygon."""
         out = np.zeros(box.shape, np.uint8)
-        for number in self.touching(box):
-            edges = self.edges[self.first[number] : self.first[number + 1]]
-            rows = _row_range(edges, box)
-            if rows is not None:
-                out[rows] |= _inside(edges, box, rows)
+        for _, part, inside in self._covers(box):
+            out[part] |= inside
         return out
+
+    def number(self, box: Box) -> np.ndarray:
+        """Return (rows, columns) uint32, the last feature that a pixel centre lies in, else 0."""
+        out = np.zeros(box.shape, np.uint32)
+        for polygon, part, inside in self._covers(box):
+            out[part][inside > 0] = self.features[polygon]
+        return out
+
+    def _covers(self, box: Box) -> Iterator[tuple[int, tuple[slice, ...], np.ndarray]]:
+        """Yield number, part of `box` round it, and covered pixels of the polygons in `box`."""
+        for number in self.touching(box):
+            x0, y0, x1, y1 = self.bounds[number]
+            # a pixel more at the sides, as crossings are rounded
+            around = Box((math.floor(y0), math.floor(x0) - 1), (math.ceil(y1), math.ceil(x1) + 1))
+            start = tuple(map(max, around.start, box.start))
+            stop = tuple(map(min, around.stop, box.stop))
+            if any(a >= b for a, b in zip(start, stop, strict=True)):
+                continue
+            part = Box(start, stop)
+            edges = self.edges[self.first[number] : self.first[number + 1]]
+            yield int(number), part.within(box), _inside(edges, part)
 
     def touching(self, box: Box) -> np.ndarray:
         """Numbers of the polygons whose bounds meet `box`."""
@@ -55,17 +77,9 @@ class Polygons:
         return np.flatnonzero((x0 < right) & (x1 > left) & (y0 < bottom) & (y1 > top))
 
 
-def _row_range(edges: np.ndarray, box: Box) -> slice | None:
-    """Rows of `box` that the polygon may reach, relative to the box."""
-    top = max(int(np.floor(edges[:, 1].min())), box.start[0])
-    bottom = min(int(np.ceil(edges[:, 3].max())), box.stop[0])
-    return slice(top - box.start[0], bottom - box.start[0]) if top < bottom else None
-
-
-def _inside(edges: np.ndarray, box: Box, rows: slice) -> np.ndarray:
+def _inside(edges: np.ndarray, box: Box) -> np.ndarray:
     """Return 1 where a pixel centre has an odd number of crossings to its left or on it."""
-    top, height = box.start[0] + rows.start, rows.stop - rows.start
-    left, width = box.start[1], box.shape[1]
+    (top, left), (height, width) = box.start, box.shape
     # An edge crosses the rows whose centres y + 0.5 lie in [upper end, lower end).
     start = np.clip(np.ceil(edges[:, 1] - 0.5), top, top + height).astype(np.int64)
     stop = np.clip(np.ceil(edges[:, 3] - 0.5), top, top + height).astype(np.int64)
@@ -86,15 +100,15 @@ def read_polygons(where: str, info: SourceInfo) -> Polygons:
     parts, crs = _geojson(where) if suffix in (".geojson", ".json") else _ogr(where)
     _check_crs(where, crs, info)
     try:
-        polygons = [[_to_pixels(ring, info) for ring in rings] for rings in parts]
+        polygons = [(n, [_to_pixels(ring, info) for ring in rings]) for n, rings in parts]
     except (ValueError, IndexError, TypeError) as err:
         raise ReadError(
             f"{where}: a polygon has coordinates that are not lists of x, y ({err}); write it again"
         ) from err
-    polygons = [rings for rings in polygons if any(len(ring) > 3 for ring in rings)]
+    polygons = [(n, rings) for n, rings in polygons if any(len(ring) > 3 for ring in rings)]
     if not polygons:
         raise ReadError(f"{where} has no polygon in it; give a file with Polygon or MultiPolygon")
-    found = _edges(polygons)
+    found = _edges([rings for _, rings in polygons], [n for n, _ in polygons])
     if not len(found.touching(Box((0, 0), info.shape))):
         x0, y0 = found.bounds[:, :2].min(axis=0)
         x1, y1 = found.bounds[:, 2:].max(axis=0)
@@ -135,7 +149,7 @@ def _to_pixels(ring: Any, info: SourceInfo) -> np.ndarray:
     return points if (points[0] == points[-1]).all() else np.concatenate([points, points[:1]])
 
 
-def _edges(polygons: list[Rings]) -> Polygons:
+def _edges(polygons: list[Rings], features: Sequence[int] | None = None) -> Polygons:
     """Collect the edges of all polygons, each from its upper to its lower end."""
     edges, bounds = [], []
     for rings in polygons:
@@ -145,11 +159,12 @@ def _edges(polygons: list[Rings]) -> Polygons:
         points = np.concatenate(rings)
         bounds.append(np.concatenate([points.min(axis=0), points.max(axis=0)]))
     first = np.cumsum([0, *(len(e) for e in edges)])
-    return Polygons(np.concatenate(edges), first, np.array(bounds))
+    numbers = np.arange(1, len(polygons) + 1) if features is None else np.array(features)
+    return Polygons(np.concatenate(edges), first, np.array(bounds), numbers)
 
 
-def _geojson(where: str) -> tuple[list[Any], str | None]:
-    """Return the rings of all polygons and the CRS, None where the file names none."""
+def _geojson(where: str) -> tuple[list[tuple[int, Any]], str | None]:
+    """Return feature and rings of all polygons, and the CRS, None where the file names none."""
     place = open_place(where)
     try:
         with said_plainly(where), place.stream() as file:
@@ -160,12 +175,18 @@ def _geojson(where: str) -> tuple[list[Any], str | None]:
         content = json.loads(text)
         crs = content.get("crs") if isinstance(content, dict) else None
         name = crs["properties"]["name"] if crs else None
-        return list(_rings(content)), _epsg(name)
+        found = content.get("features") if isinstance(content, dict) else content
+        return _numbered(found if isinstance(found, list) else [content]), _epsg(name)
     except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise ReadError(
             f"{where} is not GeoJSON ({type(err).__name__}: {err}); give a FeatureCollection of "
             "polygons"
         ) from err
+
+
+def _numbered(features: list[Any]) -> list[tuple[int, Any]]:
+    """Return (number from 1, rings) of the polygons of all features."""
+    return [(n, rings) for n, node in enumerate(features, 1) for rings in _rings(node)]
 
 
 def _rings(node: Any) -> Iterator[Any]:
@@ -198,7 +219,7 @@ def _epsg(name: str | None) -> str | None:
     return f"EPSG:{parts[-1]}" if "EPSG" in parts else name
 
 
-def _ogr(where: str) -> tuple[list[Any], str | None]:
+def _ogr(where: str) -> tuple[list[tuple[int, Any]], str | None]:
     """Return the same of any file that GDAL reads."""
     try:
         import pyogrio.raw
@@ -215,4 +236,4 @@ def _ogr(where: str) -> tuple[list[Any], str | None]:
         # pyogrio and GDAL have many kinds of errors for one thing: the file cannot be read.
         raise ReadError(f"{where} cannot be read as polygons ({err}); check the file") from err
     nodes = [None if s is None else shapely.geometry.mapping(s) for s in shapes]
-    return list(_rings(nodes)), _epsg(meta.get("crs"))
+    return _numbered(nodes), _epsg(meta.get("crs"))
