@@ -57,6 +57,8 @@ def test_set__overrides_any_key(tmp_path: Path) -> None:
         ({**GOOD, "tiles": {"sise": 3}}, "tiles.sise: unknown key; did you mean `size`"),
         ({**GOOD, "cluster": {"worker": 3}}, "did you mean `workers`"),
         ({**GOOD, "tiles": {"size": 3}}, "tiles.size"),
+        ({**GOOD, "measure": "colours"}, "nothing called `colours` can be measured; did you mean"),
+        ({**GOOD, "measure": ["shape", "all"]}, "there are basic, standard, full, area"),
         ({"input": "a", "method": "slic"}, "output: this key is needed"),
         ({"input": "a", "output": "b"}, "give either `method`"),
         ({**GOOD, "stages": [{"method": "slic"}]}, "give either `method`"),
