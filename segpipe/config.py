@@ -115,7 +115,7 @@ class Config(_Keys):
     measure: Annotated[tuple[Group, ...], BeforeValidator(_groups)] = STANDARD
     """What the table of segments says besides area, box and centroid: a list of `shape` (perimeter,
     compactness, axes), `colour` (mean, deviation, extremes of every channel), `percentiles` (5, 25,
-    50, 75, 95 % of every channel; costs as much as all the others) and `neighbours` (a second
+    50, 75, 95 % of every channel; costs twice as much as all the others) and `neighbours` (a second
     table: who meets whom along how many pixel edges); or `basic` (nothing more), `standard` (all
     but percentiles), `full`."""
     tiles: Tiles = Tiles()

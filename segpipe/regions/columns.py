@@ -15,7 +15,7 @@ from segpipe.regions import borders, colours, percentiles, places
 GROUPS = ("area", "shape", "colour", "percentiles", "neighbours")
 """Groups of measurements; ``area`` is always there."""
 STANDARD = ("area", "shape", "colour", "neighbours")
-"""All but percentiles, which cost as much as everything else together."""
+"""All but percentiles, which cost twice as much as everything else together."""
 RULES = {
     "places": np.add,
     "low": np.minimum,

@@ -15,7 +15,7 @@ from segpipe.regions.columns import Wanted
 from segpipe.regions.measure import Seen, tile_rows
 from segpipe.tiles import Grid, Tile
 
-COSTS = {"area": 4.0, "shape": 5.0, "colour": 1.0, "percentiles": 4.0, "neighbours": 1.0}
+COSTS = {"area": 4.0, "shape": 5.0, "colour": 1.0, "percentiles": 7.0, "neighbours": 1.0}
 """Rough time of each group of measurements (ns/px); of colours and percentiles for one channel."""
 
 
