@@ -5,12 +5,34 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from segpipe.errors import InputError
+
+Group = Literal["area", "shape", "colour", "percentiles", "neighbours"]
+STANDARD: tuple[Group, ...] = ("area", "shape", "colour", "neighbours")
+MEASURES: dict[str, tuple[Group, ...]] = {
+    "basic": ("area",),
+    "standard": STANDARD,
+    "full": get_args(Group),
+}
+"""Words for common sets of measurements."""
+
+
+def _groups(given: Any) -> Any:
+    """Turn what a user wrote for `measure` into groups, or say what is allowed."""
+    names = [given] if isinstance(given, str) else list(given or ())
+    known = [*MEASURES, *get_args(Group)]
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean `{close[0]}`?" if close else f"there are {', '.join(known)}"
+            raise ValueError(f"nothing called `{name}` can be measured; {hint}")
+    chosen = {"area"}.union(*(MEASURES.get(name, {name}) for name in names))
+    return tuple(group for group in get_args(Group) if group in chosen)
 
 
 class _Keys(BaseModel):
@@ -91,6 +113,12 @@ class Config(_Keys):
     """Several methods one after the other, instead of `method` and `parameters`."""
     mask: str | None = None
     """Work only here: an image of the same size (non-zero = work) or a polygon file (GeoJSON)."""
+    measure: Annotated[tuple[Group, ...], BeforeValidator(_groups)] = STANDARD
+    """What the table of segments says besides area, box and centroid: a list of `shape` (perimeter,
+    compactness, axes), `colour` (mean, deviation, extremes of every channel), `percentiles` (5, 25,
+    50, 75, 95 % of every channel; costs twice as much as all the others) and `neighbours` (a second
+    table: who meets whom along how many pixel edges); or `basic` (nothing more), `standard` (all
+    but percentiles), `full`."""
     tiles: Tiles = Tiles()
     cluster: Cluster = Cluster()
     max_pixels: int | None = Field(default=None, gt=0)

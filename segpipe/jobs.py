@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from segpipe.errors import InputError
-from segpipe.passes import Pass, Window
+from segpipe.passes import Pass, Table, Window
 from segpipe.readers import open_mask, open_source
 from segpipe.store.arrays import Region, as_pixels, as_planes, checksum
 from segpipe.store.digest import label_digest
 from segpipe.store.folder import Folder
 from segpipe.store.pyramid import coarser
-from segpipe.store.tables import assemble
+from segpipe.store.tables import Recipe, assemble
 from segpipe.tasks import Work
 from segpipe.tiles import Box, Grid
 
@@ -150,7 +150,7 @@ class PassJob:
                     arrays[name], work.inputs[name] = pixels, found
         with work.timed("compute"):
             output = self.step.map(Window(tile, self.grid, arrays), part)
-            work.record, work.table = output.record, output.table
+            work.record, work.tables = output.record, output.tables
             for name, pixels in output.arrays.items():
                 planes = as_planes(pixels)
                 work.regions.append((Region(*self.paths[name], tile.core), planes))
@@ -218,13 +218,15 @@ class DigestJob:
 
 @dataclass(frozen=True)
 class TableJob:
-    """Assemble the table of segments from the tiles' parts and the rows across seams."""
+    """Assemble a table from the tiles' parts; `part` says which labels begin in which band."""
 
     name: str
     folder: Folder
     key: str
     target: str
-    parts: tuple[str, ...]
+    place: str
+    """Where the parts lie."""
+    table: Table
     grid: Grid
 
     def __len__(self) -> int:
@@ -237,9 +239,10 @@ class TableJob:
     def work(self, _number: int, part: Any) -> Work:
         """Merge one row of tiles after the other."""
         work = Work()
-        across = self.grid.counts[1]
-        bands = [self.parts[i : i + across] for i in range(0, len(self.parts), across)]
+        across, table = self.grid.counts[1], self.table
+        bands = [range(i, i + across) for i in range(0, len(self.grid), across)]
+        recipe = Recipe(table.pieces, table.merge, table.close, part)
         with work.timed("write"):
-            found = assemble(self.folder, self.target, bands, part, self.grid.size[0])
+            found = assemble(self.folder, self.target, self.place, bands, recipe)
         work.objects[self.target] = found
         return work

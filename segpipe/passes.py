@@ -23,6 +23,9 @@ from segpipe.tiles import Grid, Tile
 Record = dict[str, np.ndarray]
 """A tile's small contribution to what crosses tiles: named arrays, borders rather than areas."""
 
+Columns = Mapping[str, np.ndarray]
+"""Part of a table: arrays of equal length by name, ``label`` among them."""
+
 Exactness = Literal["exact", "certified", "measured"]
 
 
@@ -56,13 +59,34 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """What one tile can say of a table."""
+
+    done: Columns
+    """Rows of segments that end inside the tile."""
+    open: Mapping[str, Columns]
+    """Partial sums of the others, for `Table.merge`."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """How the rows of segments that lie across seams come about."""
+
+    pieces: tuple[str, ...]
+    """Names of the partial sums in `Rows.open`."""
+    merge: Callable[[Mapping[str, Columns]], Mapping[str, Columns]]
+    """Add up what was concatenated; associative, sorted by label."""
+    close: Callable[[Mapping[str, Columns]], Columns]
+    """Turn complete sums into rows."""
+
+
+@dataclass(frozen=True)
 class Output:
-    """What ``map`` returns: `arrays` over the tile's core, a `record`, rows for a table."""
+    """What ``map`` returns: `arrays` over the tile's core, a `record`, rows for tables."""
 
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     record: Record = field(default_factory=dict)
-    table: Mapping[str, np.ndarray] | None = None
-    """Columns of equal length: what this tile alone can say of segments that end inside it."""
+    tables: Mapping[str, Rows] = field(default_factory=dict)
 
 
 class Solution(Protocol):
@@ -93,8 +117,8 @@ class Pass:
     merge: Callable[[Sequence[Record]], Record] | None = None
     """Associative, commutative sum of records (run as a tree); None: ``solve`` sees them all."""
     solve: Solve | None = None
-    table: str | None = None
-    """Name of the table that the ``Output.table`` rows of this pass belong to."""
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    """The tables that the ``Output.tables`` of this pass belong to, by name."""
     bytes_per_pixel: int = 16
     """Working memory of ``map`` per pixel of the window, the arrays read and written included."""
     cost_ns: float = 10.0
@@ -116,7 +140,7 @@ def run_in_memory(
     arrays: Mapping[str, np.ndarray],
     size: tuple[int, int] | None = None,
     order: Sequence[int] | None = None,
-) -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]]]:
+) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
     """Run passes on arrays in memory: the definition of what a sequence of passes means.
 
     Parameters
@@ -133,18 +157,18 @@ def run_in_memory(
     Returns
     -------
     arrays, tables
-        All arrays, those that the passes wrote included, and the table rows of the last pass.
+        All arrays, those that the passes wrote included, and the tables of the last pass.
     """
     known = dict(arrays)
     shape = known["image"].shape[:2]
     grid = Grid(shape, size or shape)
     solution: Solution | None = None
     before: list[Record] = [{} for _ in range(len(grid))]
-    tables: list[dict[str, np.ndarray]] = []
+    rows: dict[str, list[Rows]] = {}
     for step in passes:
         written = {name: np.zeros(shape, dtype) for name, dtype in step.writes.items()}
         records: list[Record] = [{} for _ in range(len(grid))]
-        tables = []
+        rows = {name: [] for name in step.tables}
         for number in range(len(grid)) if order is None else order:
             tile = grid.tile(number, step.halo)
             window = Window(tile, grid, {n: known[n][tile.window.slices] for n in step.reads})
@@ -153,10 +177,24 @@ def run_in_memory(
             for name, core in output.arrays.items():
                 written[name][tile.core.slices] = core
             records[number] = output.record
-            if output.table is not None:
-                tables.append(dict(output.table))
+            for name in step.tables:
+                rows[name].append(output.tables[name])
         known |= written
         sent = [step.merge(records)] if step.merge else records
         solution = step.solve(sent, grid, solution) if step.solve else None
         before = records
-    return known, tables
+    last = passes[-1].tables
+    return known, {name: table_of(table, rows[name]) for name, table in last.items()}
+
+
+def table_of(table: Table, rows: Sequence[Rows]) -> dict[str, np.ndarray]:
+    """Put a table together from what all tiles say; sorted by label."""
+    parts = {k: concatenated([r.open[k] for r in rows]) for k in rows[0].open}
+    whole = concatenated([*(r.done for r in rows), table.close(table.merge(parts))])
+    order = np.argsort(whole["label"], kind="stable")
+    return {name: column[order] for name, column in whole.items()}
+
+
+def concatenated(parts: Sequence[Columns]) -> dict[str, np.ndarray]:
+    """Lay columns of the same names end to end."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

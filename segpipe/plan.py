@@ -23,6 +23,7 @@ from segpipe.config import Config, Stage
 from segpipe.errors import InputError
 from segpipe.passes import ImageInfo, Method, Output, Pass, Window, run_in_memory
 from segpipe.readers import SourceInfo
+from segpipe.regions.finish import measured
 from segpipe.tiles import Grid
 
 EDGES = (256, 512, 1024, 1536, 2048, 3072, 4096, 5120, 6144, 8192)
@@ -107,12 +108,13 @@ class Plan:
 
     @property
     def identity(self) -> str:
-        """Digest of what decides the labels: input, methods, parameters, version."""
+        """Digest of what decides labels and tables: input, methods, parameters, version."""
         stages = [
             [s.name, s.reads, s.method.name, dataclasses.asdict(s.method)]  # type: ignore[call-overload]
             for s in self.stages
         ]
-        parts = [__version__, self.source.fingerprint, self.mask_fingerprint, stages]
+        tables = self.config.measure
+        parts = [__version__, self.source.fingerprint, self.mask_fingerprint, stages, tables]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
     def sweeps(self) -> Iterator[tuple[str, Pass]]:
@@ -169,7 +171,7 @@ def make_plan(
         rgb=source.rgb,
         masked=source.masked or config.mask is not None,
     )
-    stages = tuple(_stage_plan(stage, image) for stage in config.work)
+    stages = tuple(_stage_plan(stage, image, config, source) for stage in config.work)
     grid = Grid(image.shape, _tile_size(config, source, image, stages, limits))
     plan = Plan(config, source, image, grid, stages, limits, mask_fingerprint)
     _check_memory(plan)
@@ -233,10 +235,10 @@ def _copy(window: Window, _part: Any) -> Output:
     return Output(dict(window.arrays))
 
 
-def _stage_plan(stage: Stage, image: ImageInfo) -> StagePlan:
+def _stage_plan(stage: Stage, image: ImageInfo, config: Config, source: SourceInfo) -> StagePlan:
     method = build_method(stage.method, stage.parameters)
     try:
-        passes = method.passes(image)
+        passes = measured(method.passes(image), image, frozenset(config.measure), source.transform)
     except ValueError as error:
         raise InputError(f"{stage.method} cannot segment this image: {error}") from error
     groups = any("segments" in step.reads for step in passes)

@@ -155,7 +155,7 @@ class Run:
         """Digests, tables and pyramids: independent of each other, so done side by side."""
         digests = [self._digest_job(stage) for stage in self.plan.stages]
         loads = [Workload(job) for job in digests]
-        loads += [self._table_load(stage) for stage in self.plan.stages if stage.passes[-1].table]
+        loads += [load for stage in self.plan.stages for load in self._table_loads(stage)]
         sources = {stage.name: 0 for stage in self.plan.stages}
         sources["image"] = len(self._image_levels().made)
         loads += self._pyramid_loads(sources)
@@ -172,14 +172,18 @@ class Run:
         place = self._place(stage.name, "labels")
         return DigestJob(f"{stage.name}-digest", self.folder, key, *place)
 
-    def _table_load(self, stage: StagePlan) -> Workload:
+    def _table_loads(self, stage: StagePlan) -> list[Workload]:
         last = stage.passes[-1]
         key = task_key(self.plan, stage.name, stage.passes)
-        parts = tuple(next(iter(r.meta["objects"])) for r in self.reports[stage.name, last.name])
-        target = table_name(last.table or "", stage.name, alone=len(self.plan.stages) == 1)
-        job = TableJob(f"{stage.name}-table", self.folder, key, target, parts, self.plan.grid)
-        columns = self.solutions[stage.name, last.name].columns
-        return Workload(job, lambda _number: columns)
+        loads = []
+        for title, table in last.tables.items():
+            target = table_name(title, stage.name, alone=len(self.plan.stages) == 1)
+            place = f"work/tables/{stage.name}-{last.name}/{title}"
+            name = f"{stage.name}-{title}"
+            job = TableJob(name, self.folder, key, target, place, table, self.plan.grid)
+            starts = self.solutions[stage.name, last.name].starts
+            loads.append(Workload(job, partial(_same, starts)))
+        return loads
 
     def _pyramid_loads(self, sources: dict[str, int]) -> list[Workload]:
         """Tasks that make the next few levels of every array from the level reached so far."""
@@ -253,6 +257,11 @@ def open_run(plan: Plan, *, resume: bool) -> Run:
         for name in (PARTIAL, IMAGE, "work"):
             drop_broken_metadata(folder, name)
     return run
+
+
+def _same(part: Any, _number: int) -> Any:
+    """Tell every task the same."""
+    return part
 
 
 def _batches(plan: Plan, step: Pass) -> Iterable[Sequence[int]]:

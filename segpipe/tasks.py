@@ -20,10 +20,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from segpipe.errors import RunError, SegpipeError
-from segpipe.passes import Record
+from segpipe.passes import Record, Rows
 from segpipe.store.arrays import Region, checksum
 from segpipe.store.folder import Folder
-from segpipe.store.tables import write_part
+from segpipe.store.tables import part_name, write_part
 
 META = "_meta"
 """Name under which a record file keeps everything that is not an array."""
@@ -35,7 +35,7 @@ class Work:
 
     record: Record = field(default_factory=dict)
     regions: list[tuple[Region, np.ndarray]] = field(default_factory=list)
-    table: Mapping[str, np.ndarray] | None = None
+    tables: Mapping[str, Rows] = field(default_factory=dict)
     objects: dict[str, str] = field(default_factory=dict)
     """Name -> checksum of the objects written besides regions."""
     inputs: dict[str, str] = field(default_factory=dict)
@@ -138,9 +138,10 @@ def _run_task(job: Job, number: int, part: Any) -> Report:
                     "start": region.box.start,
                     "stop": region.box.stop,
                 }
-            if work.table is not None:
-                part_name = f"work/tables/{job.name}/{number:08d}.parquet"
-                work.objects[part_name] = write_part(job.folder, part_name, work.table)
+            for table, rows in work.tables.items():
+                for piece, columns in {"done": rows.done, **rows.open}.items():
+                    name = part_name(f"work/tables/{job.name}/{table}", piece, number)
+                    work.objects[name] = write_part(job.folder, name, columns)
     except SegpipeError:
         raise
     except Exception as error:

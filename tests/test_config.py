@@ -60,6 +60,8 @@ def test_set__overrides_any_key(tmp_path: Path) -> None:
         ({**GOOD, "tiles": {"size": "big"}}, "tiles.size: 'big' is not allowed; Core of a tile"),
         ({**GOOD, "tiles": 512}, "tiles: has keys of its own: size"),
         ({**GOOD, "step": 24}, "a parameter of the method is `parameters.step`"),
+        ({**GOOD, "measure": "colours"}, "nothing called `colours` can be measured; did you mean"),
+        ({**GOOD, "measure": ["shape", "all"]}, "there are basic, standard, full, area"),
         ({"input": "a", "method": "slic"}, "output: this key is needed"),
         ({"input": "a", "output": "b"}, "give either `method`"),
         ({**GOOD, "stages": [{"method": "slic"}]}, "give either `method`"),

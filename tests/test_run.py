@@ -22,6 +22,7 @@ from segpipe.engine import Workload, merged, run_jobs
 from segpipe.errors import InputError, RunError
 from segpipe.methods.region_merging import region_merging
 from segpipe.methods.slic import slic
+from segpipe.regions.measure import measure
 from segpipe.run import Step, open_run
 from segpipe.store.digest import array_digest
 
@@ -116,9 +117,44 @@ def test_table__does_not_depend_on_tiles(
         output = tmp_path / str(size)
         run(config(image, output, tiles={"size": size}))
         table = pq.read_table(output / "segments.parquet")
-        assert table.column_names == list(expected)
+        assert set(table.column_names) > set(expected)
+        plain = measure(labels, slide_rgb)
+        neighbours = pq.read_table(output / "neighbours.parquet")
+        for found, wanted in ((table, plain["segments"]), (neighbours, plain["neighbours"])):
+            assert found.column_names == list(wanted)
+            for name, column in wanted.items():
+                np.testing.assert_array_equal(found[name].to_numpy(), column, err_msg=name)
         for name, column in expected.items():
             np.testing.assert_allclose(table[name], column, rtol=1e-12, err_msg=name)
+
+
+def test_measure__chooses_columns(image: Path, slide_rgb: np.ndarray, tmp_path: Path) -> None:
+    labels = slic(slide_rgb, **PARAMETERS)
+    for chosen, groups in (("basic", []), (["shape", "percentiles"], ["shape", "percentiles"])):
+        output = tmp_path / str(len(groups))
+        run(config(image, output, tiles={"size": 100}, measure=chosen))
+        expected = measure(labels, slide_rgb, groups=groups)["segments"]
+        table = pq.read_table(output / "segments.parquet")
+        assert table.column_names == list(expected)
+        for name, column in expected.items():
+            np.testing.assert_array_equal(table[name].to_numpy(), column, err_msg=name)
+        assert not (output / "neighbours.parquet").exists()
+        assert session.verify_run(str(output)) == []
+
+
+def test_georeferenced_image__has_world_coordinates(slide_rgb: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "geo.tif"
+    tags = [
+        (33550, "d", 3, (0.5, 0.25, 0.0), True),
+        (33922, "d", 6, (0.0, 0.0, 0.0, 500000.0, 4000000.0, 0.0), True),
+        (34735, "H", 12, (1, 1, 0, 2, 1024, 0, 1, 1, 3072, 0, 1, 32632), True),
+    ]
+    tifffile.imwrite(path, slide_rgb, photometric="rgb", tile=(64, 64), extratags=tags)
+    run(config(path, tmp_path / "run", measure="basic"))
+    table = pq.read_table(tmp_path / "run/segments.parquet")
+    y, x = table["centroid-0"].to_numpy(), table["centroid-1"].to_numpy()
+    np.testing.assert_allclose(table["world_x"], 500000 + 0.5 * (x + 0.5), rtol=1e-15)
+    np.testing.assert_allclose(table["world_y"], 4000000 - 0.25 * (y + 0.5), rtol=1e-15)
 
 
 def test_order__does_not_matter(image: Path, expected: str, tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def _by_tiles(
         records.append(rank.summary(found, ids, tile, shape))
     ranks = rank.solve(records, grid)
     for tile, record in zip(grid.tiles(), records, strict=True):
-        table = ranks.for_tile(tile, record).astype(np.uint32)
+        table = ranks.table(tile, record).astype(np.uint32)
         labels[tile.core.slices] = relabel(labels[tile.core.slices], table)
     return labels
 

@@ -1,47 +1,74 @@
-"""The last pass of every method that yields regions: canonical labels and the table of segments."""
+"""The last pass of every method that yields regions: canonical labels and what is measured."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numba import njit
 
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window
-from segpipe.regions import measure, rank
+from segpipe.regions import colours, columns, rank
+from segpipe.regions.columns import Wanted
+from segpipe.regions.measure import Seen, tile_rows
 from segpipe.tiles import Grid, Tile
 
+COSTS = {"area": 4.0, "shape": 5.0, "colour": 1.0, "percentiles": 7.0, "neighbours": 1.0}
+"""Rough time of each group of measurements (ns/px); of colours and percentiles for one channel."""
 
-def label_pass(image: ImageInfo) -> Pass:
+
+def label_pass(image: ImageInfo, wanted: Wanted | None = None) -> Pass:
     """Return the pass that turns ``regions`` (per-tile numbers) into ``labels`` 1..N.
 
     The pass before it must write ``regions``, send `rank.summary` as its record and solve with
-    `rank.solve`. Labels are uint32, or uint64 for images of 2^32 pixels and more.
+    `rank.solve`. Labels are uint32, or uint64 for images of 2^32 pixels and more. What is measured
+    on the way is `wanted`; by default what `measure.measure` does.
     """
     pixels = image.shape[0] * image.shape[1]
+    wanted = wanted or Wanted(image.shape, image.channels, image.dtype)
+    colourful = bool(wanted.groups & {"colour", "percentiles"})
+    deep = 9 * ("percentiles" in wanted.groups)
     return Pass(
         name="label",
-        map=partial(_label, image),
-        reads=("regions", "image"),
+        map=partial(_label, wanted),
+        reads=("regions", "image") if colourful else ("regions",),
         writes={"labels": "uint32" if pixels < 1 << 32 else "uint64"},
-        solve=partial(_solve, image),
-        table="segments",
-        bytes_per_pixel=12 + image.channels * np.dtype(image.dtype).itemsize,
-        cost_ns=6.0,
+        solve=_solve,
+        tables=columns.tables(wanted),
+        bytes_per_pixel=16 + deep + image.channels * np.dtype(image.dtype).itemsize,
+        cost_ns=sum(
+            COSTS[g] * (image.channels if g in ("colour", "percentiles") else 1)
+            for g in wanted.groups
+        ),
     )
 
 
-def _label(image: ImageInfo, window: Window, table: Any) -> Output:
-    regions, pixels = window.core("regions"), window.core("image")
-    dtype = np.uint32 if window.grid.shape[0] * window.grid.shape[1] < 1 << 32 else np.uint64
-    found = measure.sums(regions, pixels, len(table) - 1, window.tile.core.start)
+def measured(
+    passes: tuple[Pass, ...],
+    image: ImageInfo,
+    groups: frozenset[str],
+    transform: tuple[float, float, float, float, float, float] | None,
+) -> tuple[Pass, ...]:
+    """Return a method's passes with what is to be measured in the last one."""
+    if passes[-1].name != "label":
+        return passes
+    wanted = Wanted(image.shape, image.channels, image.dtype, groups | {"area"}, transform)
+    return (*passes[:-1], label_pass(image, wanted))
+
+
+def _label(wanted: Wanted, window: Window, numbering: rank.Numbering) -> Output:
+    regions = window.core("regions")
+    image = window.core("image") if "image" in window.arrays else None
+    large = window.grid.shape[0] * window.grid.shape[1] >= 1 << 32
+    labels = relabel(regions, numbering.table.astype(np.uint64 if large else np.uint32))
+    if numbering.same is not None:
+        regions = relabel(regions, numbering.same)
+    seen = Seen(regions, numbering.table, numbering.ring, numbering.others, window.tile.core.start)
     border = rank.seam_regions(regions, window.tile, window.grid.shape)
-    rows, record = measure.split(found, table[1:], border)
-    columns = measure.columns(rows, floating=pixels.dtype.kind == "f")
-    return Output({"labels": relabel(regions, table.astype(dtype))}, record, columns)
+    values = None if image is None else colours.measurable(image)
+    return Output({"labels": labels}, tables=tile_rows(seen, values, border, wanted))
 
 
 @njit(nogil=True, cache=True)
@@ -57,19 +84,17 @@ def relabel(regions: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Segments:
-    """Solution of the last pass: how many segments there are, and the rows across seams."""
+    """Solution of the last pass: how many segments there are."""
 
     count: int
-    columns: Mapping[str, np.ndarray]
+    starts: np.ndarray
+    """int64[rows of tiles + 1], the first label that begins in each; at last, count + 1."""
 
     def for_tile(self, tile: Tile, record: Record) -> None:
         """Nothing travels back to the tiles."""
 
 
-def _solve(image: ImageInfo, records: Sequence[Record], grid: Grid, ranks: Any) -> Segments:
-    """Add up the partial sums of the regions that lie across seams."""
-    width = 1 + measure.CHANNELS + image.channels
-    rows = [record["sums"].reshape(-1, width) for record in records]
-    combined = measure.combine(np.concatenate(rows))
-    floating = np.dtype(image.dtype).kind == "f"
-    return Segments(ranks.count, measure.columns(combined, floating=floating))
+def _solve(_records: Sequence[Record], grid: Grid, ranks: rank.Ranks) -> Segments:
+    """Say where the labels of each row of tiles begin."""
+    first = [int(offsets[0]) for offsets in ranks.offsets[:: grid.counts[1]]]
+    return Segments(ranks.count, 1 + np.array([*first, ranks.count], np.int64))

@@ -1,141 +1,308 @@
-"""Sums per region, exact across tiles: area, box, centroid and mean of every channel.
+"""What is measured of every region, exact across tiles and equal to scikit-image.
 
-Every sum is an integer (floating images in units of 2^-16), so the order of tiles cannot matter. A
+All sums are integers, of floating images too (`exact`), so the order of tiles cannot matter. A
 region that ends inside a tile is measured by the tile; only regions at seams travel, as partial
-sums.
+sums that `columns` puts together.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from segpipe.passes import Record
+from segpipe.passes import Columns, Rows, table_of
+from segpipe.regions import borders, colours, columns, percentiles, places
+from segpipe.regions.borders import OUTSIDE, RING, Ring
+from segpipe.regions.columns import STANDARD, Wanted
+from segpipe.regions.runs import Runs, find_runs
+from segpipe.tiles import Grid, Tile
 
-UNIT = 1 << 16
-"""Steps per unit in which the values of floating images are summed."""
-AREA, ROWS, COLUMNS, TOP, LEFT, BOTTOM, RIGHT, CHANNELS = range(8)
-"""Columns of the table of sums; the channels' sums follow from `CHANNELS` on."""
+NOWHERE = 1 << 40
+"""Id of what lies outside the image; larger than any other."""
+BLOCK = 2048
+"""The plain function works on blocks of this edge: they stay in the cache."""
 
 
-def sums(regions: np.ndarray, image: np.ndarray, n: int, origin: Sequence[int]) -> np.ndarray:
-    """Sum up a tile's regions.
+class Seen(NamedTuple):
+    """A tile's regions, and what lies round them."""
+
+    regions: np.ndarray
+    """uint32 (rows, columns), numbers 0..n, 0 = none."""
+    labels: np.ndarray
+    """int64[n + 1], labels of the numbers; labels[0] = 0."""
+    ring: Ring
+    """Two pixels round the tile: the same numbers, and n + 1, … for regions of other tiles."""
+    others: np.ndarray
+    """int64, labels of the numbers n + 1, …"""
+    origin: Sequence[int]
+    """Global (y, x) of the upper left pixel."""
+
+
+def measure(
+    labels: np.ndarray,
+    image: np.ndarray | None = None,
+    *,
+    groups: Iterable[str] = STANDARD,
+    transform: tuple[float, float, float, float, float, float] | None = None,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Measure all regions of a label image.
 
     Parameters
     ----------
-    regions
-        (rows, columns) region numbers 0..n, 0 = none.
+    labels
+        (H, W) integers, 0 = no region. A region need not be connected.
     image
-        (rows, columns, channels).
-    n
-        Number of regions.
-    origin
-        Global (y, x) of the upper left pixel.
+        (H, W) or (H, W, C), bool, integers of up to 32 bits or floats; None: no colours.
+    groups
+        Some of ``area``, ``shape``, ``colour``, ``percentiles``, ``neighbours``.
+    transform
+        Affine transform of a georeferenced image, see `Wanted`.
 
     Returns
     -------
-    int64[n, 7 + channels]: area, sums of rows and columns, box (half-open), sums of channels.
+    tables
+        ``segments``: columns by name, sorted by label, named as in scikit-image's
+        ``regionprops_table`` where it has them (px):
+
+        * always ``label``, ``area``, ``bbox-0`` … ``bbox-3`` (half-open), ``centroid-0``,
+          ``centroid-1``, ``touches_border`` (it has a pixel at the edge of the image), and with a
+          transform ``world_x``, ``world_y`` of the centroid;
+        * shape: ``perimeter``, ``compactness`` (4 pi area / perimeter^2, NaN without perimeter),
+          ``eccentricity``, ``axis_major_length``, ``axis_minor_length``, ``orientation``,
+          ``touches_none`` (an edge of it lies at a pixel of no region: masked, nodata, background);
+        * colour, for each channel: ``intensity_mean-0``, ``intensity_std-0``,
+          ``intensity_min-0``, ``intensity_max-0``;
+        * percentiles: ``intensity_p5-0``, ``intensity_p25-0``, ``intensity_median-0``,
+          ``intensity_p75-0``, ``intensity_p95-0``, see `percentiles`.
+
+        ``neighbours``, with that group: ``label``, ``neighbour`` (0: no region), ``length`` of
+        their common border in pixel edges, both ways round.
+
+    Raises
+    ------
+    ValueError
+        If shapes or types do not fit, a label is negative, a group is unknown or an edge of the
+        image has 2^21 pixels or more.
+
+    Notes
+    -----
+    *Tiling*: identical for every tiling. As in NumPy, a region with a NaN has no mean.
+    Cost: see ``tests/bench/bench_measure.py``.
+
+    Examples
+    --------
+    >>> tables = measure(np.array([[1, 1, 2], [1, 1, 2]]), np.array([[5, 5, 1], [5, 7, 1]], "u1"))
+    >>> tables["segments"]["area"].tolist(), tables["segments"]["intensity_mean-0"].tolist()
+    ([4, 2], [5.5, 1.0])
+    >>> tables["neighbours"]["length"].tolist()
+    [2, 2]
     """
-    out = np.zeros((n + 1, CHANNELS + image.shape[2]), np.int64)
-    out[:, TOP:BOTTOM] = np.iinfo(np.int64).max
-    unit = UNIT if image.dtype.kind == "f" else 1
-    _sums(regions, image, unit, np.array(origin, np.int64), out)
-    return out[1:]
+    labels = np.asarray(labels)
+    if labels.ndim != 2 or labels.dtype.kind not in "uib" or 0 in labels.shape:
+        raise ValueError(
+            f"labels must be (H, W) integers and not empty, got {labels.dtype} {labels.shape}"
+        )
+    chosen = frozenset(groups) | {"area"}
+    if image is None:
+        chosen -= {"colour", "percentiles"}
+    else:
+        image = colours.measurable(image)
+        if image.shape[:2] != labels.shape:
+            raise ValueError(f"image {image.shape[:2]} and labels {labels.shape} differ in shape")
+    channels, dtype = (0, "uint8") if image is None else (image.shape[2], str(image.dtype))
+    wanted = Wanted((labels.shape[0], labels.shape[1]), channels, dtype, chosen, transform)
+    known, ids = _compact(labels)
+    found = [
+        tile_rows(seen, None if image is None else image[box], shared, wanted)
+        for seen, box, shared in _blocks(ids, known)
+    ]
+    return {
+        name: table_of(table, [rows[name] for rows in found])
+        for name, table in columns.tables(wanted).items()
+    }
 
 
-@njit(nogil=True, cache=True)
-def _sums(regions, image, unit, origin, out):  # type: ignore[no-untyped-def]
-    """Accumulate run by run: prefix sums of a row give each run's share in one subtraction."""
-    height, width, channels = image.shape
-    begins = np.empty(width + 1, np.int64)
-    prefix = np.zeros(width + 1, np.int64)
-    for y in range(height):
-        row = regions[y]
-        n = _runs(row, begins)
-        for k in range(n):
-            if row[begins[k]]:
-                _place(out[row[begins[k]]], origin[0] + y, origin[1], begins[k], begins[k + 1])
-        for c in range(channels):
-            _prefix(image[y, :, c], unit, prefix)
-            for k in range(n):
-                out[row[begins[k]], CHANNELS + c] += prefix[begins[k + 1]] - prefix[begins[k]]
+def tile_rows(
+    seen: Seen, image: np.ndarray | None, border: np.ndarray, wanted: Wanted
+) -> dict[str, Rows]:
+    """Measure the regions of a tile.
 
+    Parameters
+    ----------
+    seen
+        The regions.
+    image
+        (rows, columns, channels); None: no colours.
+    border
+        Numbers of the regions that may go on in other tiles.
+    wanted
+        What to measure.
 
-@njit(nogil=True, cache=True)
-def _runs(row, begins):  # type: ignore[no-untyped-def]
-    """Write where the runs of equal values begin, and the end of the last; return their number."""
-    n = 0
-    begins[0] = 0
-    for x in range(1, row.shape[0]):
-        if row[x] != row[x - 1]:
-            n += 1
-            begins[n] = x
-    begins[n + 1] = row.shape[0]
-    return n + 1
-
-
-@njit(nogil=True, cache=True)
-def _place(sums, y, left, begin, end):  # type: ignore[no-untyped-def]
-    """Add a run of pixels to area, sums of places and box."""
-    n, first = end - begin, left + begin
-    sums[AREA] += n
-    sums[ROWS] += n * y
-    sums[COLUMNS] += n * (2 * first + n - 1) // 2
-    sums[TOP] = min(sums[TOP], y)
-    sums[LEFT] = min(sums[LEFT], first)
-    sums[BOTTOM] = max(sums[BOTTOM], y + 1)
-    sums[RIGHT] = max(sums[RIGHT], first + n)
-
-
-@njit(nogil=True, cache=True)
-def _prefix(values, unit, prefix):  # type: ignore[no-untyped-def]
-    """prefix[i + 1] = sum of the first i + 1 values, in steps of 1 / unit."""
-    total = np.int64(0)
-    for i in range(values.shape[0]):
-        if unit == 1:
-            total += np.int64(values[i])
-        elif values[i] == values[i]:  # NaN does not count
-            total += np.int64(math.floor(np.float64(values[i]) * unit + 0.5))
-        prefix[i + 1] = total
-
-
-def split(found: np.ndarray, labels: np.ndarray, border: np.ndarray) -> tuple[np.ndarray, Record]:
-    """Split a tile's sums into rows that are final here and the record of those at seams.
-
-    Returns ``(label, sums…)`` rows and the record ``{"sums": (label, sums…) rows}``.
+    Returns
+    -------
+    Rows per table: those of regions that end here, and partial sums of the others.
     """
-    rows = np.column_stack([labels, found])
-    outside = np.zeros(len(rows), bool)
-    outside[border - 1] = True
-    return rows[~outside], {"sums": rows[outside]}
+    runs = find_runs(seen.regions)
+    n, width = len(seen.labels) - 1, seen.regions.shape[1]
+    found: dict[str, Rows] = {}
+    sums: dict[str, np.ndarray] = {"label": seen.labels}
+    sums["places"], sums["low"], sums["high"] = places.place_sums(runs, n, width, seen.origin)
+    rest = np.zeros(n + 1, bool)
+    rest[border] = True
+    if wanted.groups & {"shape", "neighbours"}:
+        inside, across, to_none = borders.edges(seen.ring, runs, n, width)
+        if "shape" in wanted.groups:
+            counts = borders.border_pixels(seen.regions, seen.ring, runs, n)
+            sums["borders"] = np.column_stack([counts, to_none])
+        if "neighbours" in wanted.groups:
+            names = np.concatenate([seen.labels, seen.others])
+            rows = borders.neighbour_rows(inside, across, to_none, names)
+            found["neighbours"] = _lengths(*rows, seen.labels, rest)
+    if image is not None and "colour" in wanted.groups:
+        sums["colours"], sums["least"], sums["most"] = colours.colour_sums(runs, n, image)
+    present = sums["places"][:, places.AREA] > 0
+    ready, going_on = np.flatnonzero(present & ~rest), np.flatnonzero(present & rest)
+    done = columns.finished({name: column[ready] for name, column in sums.items()}, wanted)
+    opened: dict[str, Columns] = {"sums": {k: column[going_on] for k, column in sums.items()}}
+    if image is not None and "percentiles" in wanted.groups:
+        more, opened["values"] = _percentiles(runs, sums, image, ready, going_on)
+        done |= more
+    return {"segments": Rows(done, opened)} | found
 
 
-def combine(rows: np.ndarray) -> np.ndarray:
-    """Add up the rows of each label; sorted by label."""
-    rows = rows[np.argsort(rows[:, 0], kind="stable")]
-    if not len(rows):
-        return rows
-    start = np.flatnonzero(np.r_[True, rows[1:, 0] != rows[:-1, 0]])
-    out = np.add.reduceat(rows, start, axis=0)
-    first, last = slice(1 + TOP, 1 + BOTTOM), slice(1 + BOTTOM, 1 + CHANNELS)
-    out[:, first] = np.minimum.reduceat(rows[:, first], start, axis=0)
-    out[:, last] = np.maximum.reduceat(rows[:, last], start, axis=0)
-    out[:, 0] = rows[start, 0]
-    return out
+def _lengths(
+    region: np.ndarray,
+    neighbour: np.ndarray,
+    length: np.ndarray,
+    labels: np.ndarray,
+    rest: np.ndarray,
+) -> Rows:
+    """Return lengths of borders of regions that end here, and of those that go on."""
+    both = []
+    for chosen in (~rest[region], rest[region]):
+        rows = {"label": labels[region[chosen]], "neighbour": neighbour[chosen]}
+        both.append(columns.add_lengths(rows | {"length": length[chosen]}))
+    return Rows(both[0], {"lengths": both[1]})
 
 
-def columns(rows: np.ndarray, *, floating: bool) -> dict[str, np.ndarray]:
-    """Return the table's columns, named as in scikit-image's ``regionprops_table``."""
-    area = rows[:, 1 + AREA]
-    table = {"label": rows[:, 0], "area": area}
-    for i, place in enumerate((TOP, LEFT, BOTTOM, RIGHT)):
-        table[f"bbox-{i}"] = rows[:, 1 + place]
-    table["centroid-0"] = rows[:, 1 + ROWS] / area
-    table["centroid-1"] = rows[:, 1 + COLUMNS] / area
-    unit = UNIT if floating else 1
-    for i in range(rows.shape[1] - 1 - CHANNELS):
-        table[f"intensity_mean-{i}"] = rows[:, 1 + CHANNELS + i] / (area * unit)
-    return table
+def _percentiles(
+    runs: Runs, sums: columns.Sums, image: np.ndarray, ready: np.ndarray, going_on: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return columns of percentiles for regions that end here, counts of values for the others."""
+    values, counts = [], []
+    areas = sums["places"][:, places.AREA]
+    for c in range(image.shape[2]):
+        begin, keys = percentiles.sorted_keys(runs, areas, image, c)
+        values.append(percentiles.of_sorted(begin, keys, ready, image.dtype))
+        counts.append(percentiles.count_keys(begin, keys, going_on, sums["label"][going_on], c))
+    found = percentiles.named(np.stack(values, axis=1))
+    joined = {name: np.concatenate([part[name] for part in counts]) for name in counts[0]}
+    return found, percentiles.merge(joined)
+
+
+def _blocks(
+    ids: np.ndarray, known: np.ndarray
+) -> Iterator[tuple[Seen, tuple[slice, ...], np.ndarray]]:
+    """Cut a label image into blocks: what is seen, where, regions that occur in other blocks."""
+    grid = Grid(ids.shape, (BLOCK, BLOCK))
+    table = np.zeros(len(known), np.uint32)
+    blocks = np.zeros(len(known), np.uint32)
+    for tile in grid.tiles():
+        _count_blocks(ids[tile.core.slices], table, blocks, tile.number + 1)
+    table[:] = 0
+    for tile in grid.tiles():
+        core, sides = tile.core.slices, _sides(ids, tile)
+        regions, n, numbers = _number(ids[core], sides, table)
+        own, others = numbers[1 : n + 1], numbers[n + 1 :]
+        ring = Ring(*(_renumber(side, table) for side in sides))
+        table[numbers] = 0
+        seen = Seen(regions, known[numbers[: n + 1]], ring, known[others], tile.core.start)
+        yield seen, core, 1 + np.flatnonzero(blocks[own] > 1)
+
+
+def _compact(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels by id (0 first), and ids below `NOWHERE` in place of labels."""
+    if labels.dtype.kind == "i" and labels.min() < 0:
+        raise ValueError(f"labels must not be negative, got {labels.min()}")
+    largest = int(labels.max())
+    if largest <= 2 * labels.size and largest < NOWHERE:
+        return np.arange(largest + 1), labels
+    known, ids = np.unique(labels, return_inverse=True)
+    skip = int(known[0] != 0)
+    known = np.concatenate([np.zeros(skip, known.dtype), known]).astype(np.int64)
+    return known, (ids.reshape(labels.shape) + skip).astype(np.int64)
+
+
+def _sides(ids: np.ndarray, tile: Tile) -> tuple[np.ndarray, ...]:
+    """Ids round a block; `NOWHERE` outside the image."""
+    box = tile.core.grown(RING, ids.shape)
+    h, w = tile.core.shape
+    part = tile.core.within(box)
+    pads = [(RING - p.start, RING - (n - p.stop)) for p, n in zip(part, box.shape, strict=True)]
+    (above, below), (left, right) = pads
+    found = []
+    for rows, cols in (
+        (slice(-RING, 0), slice(-RING, w + RING)),
+        (slice(h, h + RING), slice(-RING, w + RING)),
+        (slice(0, h), slice(-RING, 0)),
+        (slice(0, h), slice(w, w + RING)),
+    ):
+        out = np.full((rows.stop - rows.start, cols.stop - cols.start), NOWHERE, np.int64)
+        y = slice(max(rows.start, above - RING), min(rows.stop, h + RING - below))
+        x = slice(max(cols.start, left - RING), min(cols.stop, w + RING - right))
+        if y.start < y.stop and x.start < x.stop:
+            top, side = tile.core.start
+            out[y.start - rows.start : y.stop - rows.start,
+                x.start - cols.start : x.stop - cols.start] = ids[
+                top + y.start : top + y.stop, side + x.start : side + x.stop
+            ]  # fmt: skip
+        found.append(out)
+    return tuple(found)
+
+
+@njit(nogil=True, cache=True)
+def _count_blocks(ids, table, blocks, block):  # type: ignore[no-untyped-def]
+    """Count in how many blocks each id occurs."""
+    for y in range(ids.shape[0]):
+        for x in range(ids.shape[1]):
+            i = ids[y, x]
+            if (x == 0 or i != ids[y, x - 1]) and table[i] != block:
+                table[i] = block
+                blocks[i] += 1
+
+
+@njit(nogil=True, cache=True)
+def _number(ids, sides, table):  # type: ignore[no-untyped-def]
+    """Give numbers 1.. to ids by first pixel in a block, then round it; the table is 0."""
+    h, w = ids.shape
+    regions = np.empty((h, w), np.uint32)
+    numbers = np.empty(h * w + 8 * (h + w + 4) + 1, np.int64)
+    numbers[0] = 0
+    count = 1
+    for y in range(h):
+        number = np.uint32(0)
+        for x in range(w):
+            i = ids[y, x]
+            if x == 0 or i != ids[y, x - 1]:
+                if i and table[i] == 0:
+                    table[i] = count
+                    numbers[count] = i
+                    count += 1
+                number = table[i] if i else np.uint32(0)
+            regions[y, x] = number
+    n = count - 1
+    for side in sides:
+        for i in side.flat:
+            if 0 < i < NOWHERE and table[i] == 0:
+                table[i] = count
+                numbers[count] = i
+                count += 1
+    return regions, n, numbers[:count].copy()
+
+
+def _renumber(side: np.ndarray, table: np.ndarray) -> np.ndarray:
+    inside = side < NOWHERE
+    return np.where(inside, table[np.where(inside, side, 0)], OUTSIDE)

@@ -17,6 +17,8 @@ import numpy as np
 from numba import njit
 
 from segpipe.passes import Record
+from segpipe.regions import rim
+from segpipe.regions.borders import Ring
 from segpipe.tiles import Grid, Tile
 
 
@@ -38,7 +40,8 @@ def summary(regions: np.ndarray, ids: np.ndarray, tile: Tile, shape: Sequence[in
     -------
     Record
         ``rows`` int32: regions that begin in each row of the core; for the regions at seams
-        ``border`` int32 (number here), ``first`` int64 (first pixel here, y * width + x), ``id``.
+        ``border`` int32 (number here), ``first`` int64 (first pixel here, y * width + x), ``id``;
+        what `rim.outline` says.
     """
     first = _first_pixels(regions, len(ids))
     width = regions.shape[1]
@@ -46,7 +49,8 @@ def summary(regions: np.ndarray, ids: np.ndarray, tile: Tile, shape: Sequence[in
     border = seam_regions(regions, tile, shape)
     y, x = np.divmod(first[border - 1], width)
     at = (y + tile.core.start[0]) * shape[1] + x + tile.core.start[1]
-    return {"rows": rows, "border": border, "first": at, "id": ids[border - 1]}
+    record = {"rows": rows, "border": border, "first": at, "id": ids[border - 1]}
+    return record | rim.outline(regions)
 
 
 def seam_regions(regions: np.ndarray, tile: Tile, shape: Sequence[int]) -> np.ndarray:
@@ -76,6 +80,21 @@ def _first_pixels(regions: np.ndarray, n: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Numbering:
+    """What one tile needs to turn its region numbers into labels and to see its neighbours."""
+
+    table: np.ndarray
+    """int64[n + 1], from the tile's region numbers to labels; table[0] = 0."""
+    ring: Ring
+    """The regions round the tile: own ones by their number."""
+    others: np.ndarray
+    """int64, labels of the numbers n + 1, … in the ring."""
+    same: np.ndarray | None
+    """uint32[n + 1], where several of the tile's regions have one label: the number of the first
+    of these; None: nowhere."""
+
+
+@dataclass(frozen=True)
 class Ranks:
     """Solution: offsets of every row segment and the labels of the regions at seams."""
 
@@ -87,9 +106,27 @@ class Ranks:
     """Per tile, int64: label of each of the tile's border regions."""
     owned: list[np.ndarray]
     """Per tile, bool: the region's first pixel lies in this tile."""
+    records: Sequence[Record]
+    """Per tile, what it sent."""
+    grid: Grid
 
-    def for_tile(self, tile: Tile, record: Record) -> np.ndarray:
-        """Return the table int64[n + 1] from the tile's region numbers to labels; table[0] = 0."""
+    def for_tile(self, tile: Tile, record: Record) -> Numbering:
+        """Return the labels of the tile's regions, and what lies round it."""
+        table = self.table(tile, record)
+        labels, first = np.unique(self.labels[tile.number], return_index=True)
+        numbers = record["border"][first]
+        same = None
+        if len(labels) < len(record["border"]):
+            same = np.arange(len(table), dtype=np.uint32)
+            place = np.searchsorted(labels, self.labels[tile.number])
+            same[record["border"]] = numbers[place]
+        rims = lambda n: (self.records[n], self.labels[n])  # noqa: E731
+        sides = rim.ring_labels(self.grid, tile.number, rims)
+        own = {"label": labels, "number": numbers}
+        return Numbering(table, *rim.as_ring(sides, own, len(table) - 1), same)
+
+    def table(self, tile: Tile, record: Record) -> np.ndarray:
+        """Return int64[n + 1] from the tile's region numbers to labels; table[0] = 0."""
         rows, border = record["rows"].astype(np.int64), record["border"]
         counted = np.ones(rows.sum() + 1, np.int64)
         counted[0] = 0
@@ -112,7 +149,7 @@ def solve(records: Sequence[Record], grid: Grid, _former: Any = None) -> Ranks:
     labels[owned] = border.rank_in_row(owned) + border.at_row(offsets)[owned]
     labels = labels[owner]
     cuts = np.cumsum([len(r["border"]) for r in records])[:-1]
-    return Ranks(count, offsets, np.split(labels, cuts), np.split(owned, cuts))
+    return Ranks(count, offsets, np.split(labels, cuts), np.split(owned, cuts), records, grid)
 
 
 @dataclass(frozen=True)

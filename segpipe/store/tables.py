@@ -1,11 +1,21 @@
-"""The table of segments: parts written by tiles, one Parquet file in the end, sorted by label."""
+"""Tables of segments: parts written by tiles, one Parquet file in the end, sorted by label.
+
+A tile writes rows of the segments that end inside it (piece ``done``) and partial sums of the
+others, piece by piece. Labels are ranked by first pixel, so those that begin in one row of tiles (a
+band) follow those of the band above. `assemble` first goes through the partial sums from the last
+band to the first: in the band where a segment begins all its sums have been seen, and what has to
+be kept of a band are the segments that cross its upper seam. Then it writes band by band. Never
+more than a band is in memory.
+"""
 
 from __future__ import annotations
 
 import io
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,57 +23,154 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from segpipe.store.folder import Folder
+from segpipe.errors import RunError
+from segpipe.store.folder import Folder, write_error
+
+Columns = Mapping[str, np.ndarray]
+GROUP = 1 << 19
+"""Most rows in a row group."""
 
 
-def write_part(folder: Folder, name: str, columns: Mapping[str, np.ndarray]) -> str:
-    """Write rows as one Parquet object; return its checksum."""
+@dataclass(frozen=True)
+class Recipe:
+    """How a table is put together."""
+
+    pieces: tuple[str, ...]
+    """Names of the pieces with partial sums."""
+    merge: Callable[[Mapping[str, Columns]], Mapping[str, Columns]]
+    """Add up what was laid end to end; by label."""
+    close: Callable[[Mapping[str, Columns]], Columns]
+    """Turn complete sums into rows."""
+    starts: Sequence[int]
+    """First label that begins in each band."""
+
+
+def part_name(place: str, piece: str, number: int) -> str:
+    """Name of a piece of a tile's part."""
+    return f"{place}/{piece}/{number:08d}.arrow"
+
+
+def write_part(folder: Folder, name: str, columns: Columns) -> str:
+    """Write columns, of one or more axes, as one Arrow object; return its checksum."""
     buffer = io.BytesIO()
-    # parts live for minutes: no compression, no dictionaries
-    pq.write_table(pa.table(dict(columns)), buffer, compression="none", use_dictionary=False)
+    table = pa.table({key: _to_arrow(column) for key, column in columns.items()})
+    with pa.ipc.new_stream(buffer, table.schema) as writer:
+        writer.write_table(table)
     folder.put(name, buffer.getvalue())
     return xxhash.xxh3_64_hexdigest(buffer.getbuffer())
 
 
+def _to_arrow(column: np.ndarray) -> pa.Array:
+    if column.ndim == 1:
+        return pa.array(column)
+    size = int(np.prod(column.shape[1:]))
+    return pa.FixedSizeListArray.from_arrays(pa.array(column.ravel()), size)
+
+
 def read_part(folder: Folder, name: str) -> dict[str, np.ndarray]:
-    """Return the columns of a Parquet object as arrays."""
+    """Return the columns of an Arrow object; those of more axes as (rows, values)."""
     data = folder.get(name)
     if data is None:
-        raise FileNotFoundError(f"{folder}/{name}")
-    table = pq.read_table(io.BytesIO(data))
-    return {column: table[column].to_numpy() for column in table.column_names}
+        raise RunError(f"{folder}/{name} is missing; `segpipe resume` writes it again")
+    table = pa.ipc.open_stream(data).read_all()
+    return {key: _from_arrow(table[key].combine_chunks(), table) for key in table.column_names}
+
+
+def _from_arrow(column: pa.Array, table: pa.Table) -> np.ndarray:
+    if pa.types.is_fixed_size_list(column.type):
+        return column.flatten().to_numpy().reshape(len(table), column.type.list_size)
+    return column.to_numpy(zero_copy_only=False)
 
 
 def assemble(
-    folder: Folder,
-    target: str,
-    bands: Sequence[Sequence[str]],
-    across_seams: Mapping[str, np.ndarray],
-    band_rows: int,
+    folder: Folder, target: str, place: str, bands: Sequence[Sequence[int]], recipe: Recipe
 ) -> str:
-    """Write one table sorted by label, a row group per band of tiles, from the tiles' parts.
+    """Write one table from the tiles' parts, a row group (or more) per band; return its checksum.
 
-    Labels are ranked by first pixel, and a segment's first pixel lies in the top row of its box; so
-    the bands' labels are disjoint and rising, and no more than a band is ever in memory.
+    `place` is where the parts lie, `bands` are the numbers of the tiles of each band.
     """
-    home = folder.local
-    with tempfile.TemporaryDirectory(dir=home, prefix=".table-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder.local, prefix=".table-") as scratch:
+        inner = Folder(scratch)
+        _complete(folder, inner, place, bands, recipe)
         path = Path(scratch) / "table.parquet"
-        band_of = across_seams["bbox-0"] // band_rows
-        writer = None
-        for number, names in enumerate(bands):
-            parts = [read_part(folder, name) for name in names]
-            parts.append({name: c[band_of == number] for name, c in across_seams.items()})
-            whole = {name: np.concatenate([p[name] for p in parts]) for name in across_seams}
-            order = np.argsort(whole["label"])
-            table = pa.table({name: column[order] for name, column in whole.items()})
-            if writer is None:
-                writer = pq.ParquetWriter(path, table.schema, compression="zstd")
-            writer.write_table(table)
-        if writer is not None:
-            writer.close()
-        if home is not None:
-            os.replace(path, home / target)
-        else:
-            folder.put(target, path.read_bytes())
-    return folder.checksum(target) or ""
+        with _writer(path) as write:
+            for number, tiles in enumerate(bands):
+                parts = [read_part(folder, part_name(place, "done", n)) for n in tiles]
+                pieces = {p: read_part(inner, part_name("open", p, number)) for p in recipe.pieces}
+                parts.append(dict(recipe.close(pieces)))
+                write(_sorted(parts))
+        found = _checksum(path)
+        try:
+            if folder.local is not None:
+                os.replace(path, folder.local / target)
+            else:
+                folder.objects().put(target, path)  # in pieces, whatever its size
+        except Exception as error:
+            raise write_error(error, f"{folder}/{target}") from error
+    return found
+
+
+def _complete(
+    folder: Folder, inner: Folder, place: str, bands: Sequence[Sequence[int]], recipe: Recipe
+) -> None:
+    """Add up the partial sums from the last band to the first; store those that begin in each."""
+    kept: Mapping[str, Columns] = {}
+    for number in reversed(range(len(bands))):
+        pieces = {}
+        for piece in recipe.pieces:
+            parts = [read_part(folder, part_name(place, piece, n)) for n in bands[number]]
+            pieces[piece] = _joined([*parts, kept[piece]] if kept else parts)
+        kept, start = {}, recipe.starts[number]
+        for piece, columns in recipe.merge(pieces).items():
+            cut = int(np.searchsorted(columns["label"], start))
+            own = {key: column[cut:] for key, column in columns.items()}
+            write_part(inner, part_name("open", piece, number), own)
+            # a copy: a view would keep the band alive
+            kept = {**kept, piece: {key: column[:cut].copy() for key, column in columns.items()}}
+
+
+def _joined(parts: Sequence[Columns]) -> dict[str, np.ndarray]:
+    """Lay columns of the same names end to end."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _sorted(parts: list[dict[str, np.ndarray]]) -> dict[str, pa.Array]:
+    """Return the rows of a band by label; the parts are emptied column by column."""
+    order = np.argsort(np.concatenate([part["label"] for part in parts]), kind="stable")
+    names = list(parts[0])
+    return {name: pa.array(np.concatenate([p.pop(name) for p in parts])[order]) for name in names}
+
+
+@contextmanager
+def _writer(path: Path) -> Iterator[Callable[[dict[str, pa.Array]], None]]:
+    """Write bands of a table to a Parquet file."""
+    writers: list[pq.ParquetWriter] = []
+
+    def write(columns: dict[str, pa.Array]) -> None:
+        table = pa.table(columns)
+        if not writers:
+            # dictionaries of numbers that hardly repeat are time and memory for nothing
+            fractions = [f.name for f in table.schema if pa.types.is_floating(f.type)]
+            writer = pq.ParquetWriter(
+                path,
+                table.schema,
+                compression="zstd",
+                use_dictionary=False,
+                use_byte_stream_split=fractions,
+            )
+            writers.append(writer)
+        if len(table) or len(writers) == 1:
+            writers[0].write_table(table, row_group_size=GROUP)
+        pa.default_memory_pool().release_unused()
+
+    yield write
+    for writer in writers:
+        writer.close()
+
+
+def _checksum(path: Path) -> str:
+    found = xxhash.xxh3_64()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from segpipe.regions import measure, rank
+from segpipe.regions import rank
 from segpipe.tiles import Grid
 
 
@@ -49,32 +49,7 @@ def test_labels__equal_whole_image_for_any_tiling(seed: int) -> None:
     ranks = rank.solve(records, grid)
     labels = np.zeros(ids.shape, np.int64)
     for tile, regions, record in zip(grid.tiles(), parts, records, strict=True):
-        labels[tile.core.slices] = ranks.for_tile(tile, record)[regions]
+        labels[tile.core.slices] = ranks.table(tile, record)[regions]
     expected = by_first_pixel(ids)
     np.testing.assert_array_equal(labels, expected)
     assert ranks.count == expected.max(initial=0)
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-def test_sums__merge_to_the_whole_images(dtype: str) -> None:
-    from skimage.measure import regionprops_table
-
-    rng = np.random.default_rng(3)
-    labels = ndimage.label(ndimage.gaussian_filter(rng.random((90, 77)), 1.5) > 0.5)[0]
-    image = (rng.random((90, 77, 2)) * 200).astype(dtype)
-    rows = []
-    for tile in Grid(labels.shape, (31, 40)).tiles():
-        core = labels[tile.core.slices]
-        present = np.unique(core[core > 0])
-        local = np.searchsorted(present, core) + 1
-        local[core == 0] = 0
-        sums = measure.sums(
-            local.astype(np.uint32), image[tile.core.slices], len(present), tile.core.start
-        )
-        rows.append(np.column_stack([present, sums]))
-    found = measure.columns(measure.combine(np.concatenate(rows)), floating=dtype == "float32")
-    names = ("label", "area", "bbox", "centroid", "intensity_mean")
-    expected = regionprops_table(labels, image.astype(float), properties=names)
-    for name, column in expected.items():
-        tolerance = 2**-17 if dtype == "float32" else 1e-12
-        np.testing.assert_allclose(found[name], column, rtol=1e-12, atol=tolerance, err_msg=name)

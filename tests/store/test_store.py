@@ -25,7 +25,7 @@ from segpipe.store.digest import array_digest, label_digest
 from segpipe.store.folder import Folder
 from segpipe.store.ome import Calibration, level_shapes, publish_image, publish_labels
 from segpipe.store.pyramid import halve_mean, halve_nearest
-from segpipe.store.tables import assemble, read_part, write_part
+from segpipe.store.tables import Recipe, assemble, part_name, read_part, write_part
 from segpipe.tiles import Box, Grid
 
 
@@ -137,17 +137,31 @@ def test_published_image__satisfies_independent_validators(tmp_path: Path) -> No
 
 
 def test_table__is_sorted_and_whole(tmp_path: Path) -> None:
+    """Segment 2 reaches down two bands, 6 one; 4 begins in the middle band."""
     import pyarrow.parquet as pq
 
-    folder = Folder(str(tmp_path))
-    columns = lambda labels, tops: {"label": np.array(labels), "bbox-0": np.array(tops)}  # noqa: E731
-    names = [["work/0", "work/1"], ["work/2"]]
-    write_part(folder, "work/0", columns([5, 1], [9, 0]))
-    write_part(folder, "work/1", columns([3], [4]))
-    write_part(folder, "work/2", columns([8, 7], [14, 13]))
-    assemble(folder, "t.parquet", names, columns([2, 6, 4], [1, 12, 5]), band_rows=10)
-    assert pq.read_table(tmp_path / "t.parquet")["label"].to_pylist() == list(range(1, 9))
-    assert read_part(folder, "work/1")["label"].tolist() == [3]
+    folder, n = Folder(str(tmp_path)), iter(range(6))
+    columns = lambda labels: {"label": np.array(labels, int), "sum": np.array(labels, int) % 5}  # noqa: E731
+    done, opened = [[1], [3], [], [5], [9], [8]], [[2], [2], [2, 4], [4, 6], [6, 2], [7]]
+    for number, ended, going_on in zip(n, done, opened, strict=True):
+        write_part(folder, part_name("w", "done", number), columns(ended))
+        write_part(folder, part_name("w", "sums", number), columns(going_on))
+
+    def merge(parts: dict) -> dict:
+        labels, place = np.unique(parts["sums"]["label"], return_inverse=True)
+        return {
+            "sums": {"label": labels, "sum": np.bincount(place, parts["sums"]["sum"]).astype(int)}
+        }
+
+    recipe = Recipe(("sums",), merge, lambda parts: parts["sums"], [1, 4, 7, 10])
+    found = assemble(folder, "t.parquet", "w", [(0, 1), (2, 3), (4, 5)], recipe)
+    assert found == folder.checksum("t.parquet")
+    table = pq.read_table(tmp_path / "t.parquet")
+    assert table["label"].to_pylist() == list(range(1, 10))
+    assert table["sum"].to_pylist() == [1, 8, 3, 8, 0, 2, 2, 3, 4]
+    assert pq.ParquetFile(tmp_path / "t.parquet").metadata.num_row_groups == 3
+    write_part(folder, "wide", {"label": np.arange(2), "sums": np.arange(6).reshape(2, 3)})
+    assert read_part(folder, "wide")["sums"].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_folder__objects_are_whole_or_absent(tmp_path: Path) -> None:
