@@ -1,0 +1,1 @@
+"""How good a segmentation is: plain functions on arrays."""
