@@ -277,7 +277,7 @@ def _difference(image, y, x, v, u, unit):  # type: ignore[no-untyped-def]
 
 def _channels(table: Mapping[str, np.ndarray], prefix: str) -> list[np.ndarray]:
     """Columns ``prefix0``, ``prefix1``, … as floats, what is not finite as 0."""
-    found = []
+    found: list[np.ndarray] = []
     while f"{prefix}{len(found)}" in table:
         column = np.asarray(table[f"{prefix}{len(found)}"], np.float64)
         found.append(np.where(np.isfinite(column), column, 0.0))
@@ -305,10 +305,11 @@ def _explained(sums: Sums) -> Fraction | None:
     """Variance between segments over all variance."""
     if sums.totals is None or sums.squares is None or sums.within is None:
         return None
-    between = sums.squares - sum(t * t for t in sums.totals) / sums.pixels
+    shared = sum((t * t for t in sums.totals), Fraction(0)) / sums.pixels
     # means and sds are rounded: the difference of large sums may end a little below 0
-    between = max(between, Fraction(0))
-    return between / (between + sums.within) if between + sums.within else Fraction(1)
+    between = max(sums.squares - shared, Fraction(0))
+    whole = between + sums.within
+    return between / whole if whole else Fraction(1)
 
 
 def _add(a: Any, b: Any) -> Any:

@@ -19,6 +19,8 @@ from segpipe.tiles import Grid
 BELOW, RIGHT, MIDDLE_ROW, MIDDLE_COLUMN = range(4)
 """Lines of a tile, as rows of the counts."""
 SEAMS, ELSEWHERE = slice(0, 2), slice(2, 4)
+DENSITIES = 20
+"""Bins of densities from 0 to 1."""
 STRETCH = 128
 """Pixels of a seam whose worst stretch is sought."""
 
@@ -83,10 +85,12 @@ def summary(counts: np.ndarray, grid: Grid, worst: int = 4) -> dict[str, Any]:
     -------
     dict
         ``pairs``, ``changes`` on seams, ``pairs_elsewhere``, ``changes_elsewhere``, ``density``
-        and ``density_elsewhere`` (changes per pair, None without pairs), ``ratio``, and ``worst``:
-        the seams whose density is farthest from elsewhere for their length, each with ``axis``
-        (``y``: a seam between rows), ``at`` (first pixel behind the seam), ``start`` and ``stop``
-        along it, ``pairs``, ``changes``, ``density`` and ``where``, its (y, x) with most changes.
+        and ``density_elsewhere`` (changes per pair, None without pairs), their ``ratio``, ``lines``
+        and ``lines_elsewhere`` (how many lines have a density of 0 to 1/20, 1/20 to 2/20, …: where
+        segments follow a lattice, lines differ much, seams or not), and ``worst``: the seams whose
+        density is farthest from elsewhere for their length, each with ``axis`` (``y``: a seam
+        between rows), ``at`` (first pixel behind it), ``start`` and ``stop`` along it, ``pairs``,
+        ``changes``, ``density`` and ``where``, its (y, x) with most changes.
     """
     pairs, changes = counts[:, SEAMS, 0], counts[:, SEAMS, 1]
     n, m = int(pairs.sum()), int(changes.sum())
@@ -98,6 +102,8 @@ def summary(counts: np.ndarray, grid: Grid, worst: int = 4) -> dict[str, Any]:
         "changes_elsewhere": m_else,
         "density": m / n if n else None,
         "density_elsewhere": m_else / n_else if n_else else None,
+        "lines": _histogram(pairs, changes),
+        "lines_elsewhere": _histogram(counts[:, ELSEWHERE, 0], counts[:, ELSEWHERE, 1]),
     }
     p = found["density_elsewhere"]
     found["ratio"] = m / n / p if n and p else None
@@ -172,7 +178,7 @@ def merged_check(windows: list[Mapping[str, Any]]) -> dict[str, Any]:
         "pixels": pixels,
         "changed": differing,
         "share": differing / pixels if pixels else None,
-        "identical": all(w["identical"] for w in windows),
+        "identical": all(w["identical"] for w in windows) if windows else None,
         "windows": [dict(w) for w in windows],
     }
 
@@ -209,6 +215,13 @@ def _seam(counts: np.ndarray, grid: Grid, number: int, line: int) -> dict[str, A
         "density": changes / pairs,
         "where": [at, middle] if line == BELOW else [middle, at],
     }
+
+
+def _histogram(pairs: np.ndarray, changes: np.ndarray) -> list[int]:
+    """Count lines by their density."""
+    some = pairs > 0
+    bins = np.minimum(changes[some] * DENSITIES // pairs[some], DENSITIES - 1)
+    return np.bincount(bins, minlength=DENSITIES).tolist()
 
 
 def _best(side: np.ndarray, shared: np.ndarray) -> int:
