@@ -47,6 +47,15 @@ def screenshot(url: str, path: Path, width: int, height: int) -> list[str]:
     return console(done.stderr)
 
 
+def dumped(url: str) -> str:
+    """Return the document as it is when its scripts have run."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        settings = (f"--user-data-dir={profile}", "--virtual-time-budget=5000", "--disable-gpu")
+        command = [PROGRAM or "", *OPTIONS, *settings, "--dump-dom", url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
+
+
 @contextmanager
 def opened(url: str, log: Path) -> Iterator[None]:
     """Keep a page open in a browser with WebGL; its log goes to a file."""
