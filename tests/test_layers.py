@@ -27,7 +27,7 @@ ALLOWED = {
     "provenance": {"", "errors", "passes", "plan", "store", "tasks"},
     "report": {"config", "errors", "quality", "tiles", "store", "report"},
     "quality": REGIONS | {"quality"},
-    "inspection": {"engine", "jobs", "passes", "quality", "store", "tasks", "tiles"},
+    "inspection": {"engine", "inspection", "jobs", "passes", "quality", "store", "tasks", "tiles"},
     "run": {
         "engine",
         "inspection",
@@ -54,7 +54,7 @@ ALLOWED = {
         "store",
         "verify",
     },
-    "view": {"errors", "store", "report", "tiles"},
+    "view": {"errors", "quality", "store", "report", "tiles", "view"},
     "progress": set(),
     "cli": {"", "errors", "plan", "session", "progress", "methods", "view", "cli"},
     "__main__": {"cli"},
