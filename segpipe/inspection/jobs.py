@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from segpipe.inspection.subject import Subject, pair, sample, table_scores
+from segpipe.inspection.subject import Subject, sample, table_scores
 from segpipe.passes import ImageInfo, Record, run_in_memory
 from segpipe.quality import conditions, seams
 from segpipe.store.arrays import Region
@@ -103,15 +103,13 @@ class SeamJob:
         return []
 
     def work(self, number: int, _part: Any) -> Work:
-        """Read the labels of one tile after the other."""
+        """Read the labels along the lines of one tile after the other."""
         work, grid, counts = Work(), self.subject.grid, []
         for i in range(number * self.tiles, min((number + 1) * self.tiles, len(grid))):
-            tile = grid.tile(i, halo=1)
-            with work.timed("read"):
-                labels = self.subject.labels(Box(tile.core.start, tile.window.stop))
-            rows, columns = tile.core.shape
-            with work.timed("compute"):
-                counts.append(seams.line_counts(labels, (rows, columns), pair(grid.size)))
+            boxes = seams.line_boxes(grid.tile(i), grid)
+            with work.timed("read"):  # strips: a third less to decode than the whole tile
+                strips = [None if box is None else self.subject.labels(box) for box in boxes]
+            counts.append(seams.line_counts(strips))
         work.record = {"counts": np.stack(counts)}
         return work
 

@@ -9,12 +9,12 @@ different places, and `changed` counts the pixels that went to another segment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from segpipe.tiles import Grid
+from segpipe.tiles import Box, Grid, Tile
 
 BELOW, RIGHT, MIDDLE_ROW, MIDDLE_COLUMN = range(4)
 """Lines of a tile, as rows of the counts."""
@@ -25,24 +25,48 @@ STRETCH = 128
 """Pixels of a seam whose worst stretch is sought."""
 
 
-def line_counts(labels: np.ndarray, core: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+def line_boxes(tile: Tile, grid: Grid) -> list[Box | None]:
+    """Return the four lines of a tile as boxes, two pixels across; None for those it has not.
+
+    Returns
+    -------
+    list
+        The seam below, the seam to the right, the middle row, the middle column: half a full tile
+        from the seams, so that lines of one direction are all as far apart.
+
+    Examples
+    --------
+    >>> grid = Grid((100, 90), (64, 64))
+    >>> line_boxes(grid.tile(1), grid)[:2]
+    [Box(start=(63, 64), stop=(65, 90)), None]
+    """
+    found: list[Box | None] = [None] * 4
+    (top, left), (bottom, right) = tile.core.start, tile.core.stop
+    row, column = (a + size // 2 for a, size in zip(tile.core.start, grid.size, strict=True))
+    if bottom < grid.shape[0]:
+        found[BELOW] = Box((bottom - 1, left), (bottom + 1, right))
+    if right < grid.shape[1]:
+        found[RIGHT] = Box((top, right - 1), (bottom, right + 1))
+    if top < row < bottom:
+        found[MIDDLE_ROW] = Box((row - 1, left), (row + 1, right))
+    if left < column < right:
+        found[MIDDLE_COLUMN] = Box((top, column - 1), (bottom, column + 1))
+    return found
+
+
+def line_counts(strips: Sequence[np.ndarray | None]) -> np.ndarray:
     """Count how often labels change across the lines of one tile.
 
     Parameters
     ----------
-    labels
-        (rows, columns) over the tile's core, with one more row and column where another tile
-        follows; 0 = in no segment.
-    core
-        (rows, columns) of the core.
-    size
-        (rows, columns) of a full tile: half of it is how far the middle lines are from the seams.
+    strips
+        Labels in the `line_boxes`; 0 = in no segment.
 
     Returns
     -------
-    int64[4, 3]: for the seam below, the one to the right, the middle row and the middle column:
-    pairs of pixels in segments, how many of them differ, and where along the line (px from the
-    core's start) the `STRETCH` with most changes begins. Lines that do not exist count nothing.
+    int64[4, 3]: for each line the pairs of pixels in segments, how many of them differ, and where
+    along the line (px from the core's start) the `STRETCH` with most changes begins. Lines that do
+    not exist count nothing.
 
     Notes
     -----
@@ -50,22 +74,15 @@ def line_counts(labels: np.ndarray, core: tuple[int, int], size: tuple[int, int]
 
     Examples
     --------
-    >>> labels = np.array([[1, 1, 2], [1, 1, 2], [3, 1, 2]])
-    >>> line_counts(labels, (2, 2), (2, 2))[:, :2].tolist()
-    [[2, 1], [2, 2], [2, 0], [2, 0]]
+    >>> below = np.array([[1, 1, 2], [3, 1, 2]])
+    >>> line_counts([below, None, None, None])[0].tolist()
+    [3, 1, 0]
     """
-    rows, columns = core
-    inner = labels[:rows, :columns]
-    lines = (
-        (labels[rows - 1 : rows + 1, :columns], True),
-        (labels[:rows, columns - 1 : columns + 1].T, True),
-        (inner[_middle(size[0])], False),
-        (inner[:, _middle(size[1])].T, False),
-    )
     out = np.zeros((4, 3), np.int64)
-    for i, (pair, seam) in enumerate(lines):
-        if len(pair) == 2:
-            out[i] = _changes(pair[0], pair[1], find=seam)
+    for i, strip in enumerate(strips):
+        if strip is not None:
+            pair = strip if i in (BELOW, MIDDLE_ROW) else strip.T
+            out[i] = _changes(pair[0], pair[1])
     return out
 
 
@@ -105,9 +122,10 @@ def summary(counts: np.ndarray, grid: Grid, worst: int = 4) -> dict[str, Any]:
         "lines": _histogram(pairs, changes),
         "lines_elsewhere": _histogram(counts[:, ELSEWHERE, 0], counts[:, ELSEWHERE, 1]),
     }
-    p = found["density_elsewhere"]
-    found["ratio"] = m / n / p if n and p else None
-    expected = (p if p is not None else m / max(n, 1)) * pairs
+    found["ratio"] = m * n_else / (n * m_else) if n and m_else else None
+    # rows with rows, columns with columns: on a lattice of segments they differ much
+    others = counts[:, ELSEWHERE].sum(axis=0)
+    expected = others[:, 1] / np.maximum(others[:, 0], 1) * pairs
     # a seam of n pairs is allowed to differ by about the root of what is expected
     excess = np.abs(changes - expected) / np.sqrt(np.maximum(expected, 1.0))
     excess[pairs == 0] = -1.0
@@ -183,16 +201,11 @@ def merged_check(windows: list[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _middle(size: int) -> slice:
-    """Two rows beside the line through the middle of a tile of `size`."""
-    return slice(size // 2 - 1, size // 2 + 1) if size > 1 else slice(0, 0)
-
-
-def _changes(one: np.ndarray, other: np.ndarray, *, find: bool) -> tuple[int, int, int]:
+def _changes(one: np.ndarray, other: np.ndarray) -> tuple[int, int, int]:
     both = (one > 0) & (other > 0)
     differ = both & (one != other)
     where = 0
-    if find and len(differ) > STRETCH:
+    if len(differ) > STRETCH:
         total = np.concatenate([[0], np.cumsum(differ)])
         where = int(np.argmax(total[STRETCH:] - total[:-STRETCH]))
     return int(both.sum()), int(differ.sum()), where
