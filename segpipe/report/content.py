@@ -19,6 +19,7 @@ PROMISES = {
     "cannot rule it out.",
 }
 """What `exactness` of a method means to whoever uses the labels."""
+PHASES = ("read", "compute", "write")
 
 
 def page(folder: Folder, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def _step(name: str, step: Mapping[str, Any], pixels: int) -> dict[str, str]:
         "reused": grouped(step["reused"]),
         "wall": duration(wall),
         "Mpx/s": figure(pixels * share / wall / 1e6) if fresh and wall else "–",
-        **{phase: duration(step.get(phase, 0.0)) for phase in ("read", "compute", "write")},
+        **{phase: duration(round(step.get(phase, 0.0), 3)) for phase in PHASES},
         "peak memory": size(step["peak_bytes"]),
     }
 

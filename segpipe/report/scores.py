@@ -148,7 +148,7 @@ def seams(stage: str, state: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _compared(found: Mapping[str, Any]) -> str:
     if not found["pairs"]:
-        return "The image is one tile: there are no seams between segments."
+        return "No segment lies across a seam of tiles."
     here = (
         f"Across the seams of tiles the label changes at {_number(found['density'], percent)} of "
         f"{grouped(found['pairs'])} pixels"

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 import shutil
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class Page(HTMLParser):
         return [Image.open(io.BytesIO(base64.b64decode(s.partition(",")[2]))) for s in sources]
 
 
+@cache
 def page_of(folder: Folder) -> str:
     return write_report(folder, folder.get_json("run.json"))
 
@@ -134,10 +136,10 @@ def test_report__of_a_poorer_table_says_what_is_missing(tmp_path: Path) -> None:
     assert "Where segments are" in page.text
 
 
-@pytest.mark.parametrize("corner", [(0, 0), (1190, 2090), (611, 1377)])
+@pytest.mark.parametrize("corner", [(0, 0), (291, 1377)])
 def test_report__small_mask_is_found(tmp_path: Path, corner: tuple[int, int]) -> None:
     """A mask that no coarse level sees: places show it nevertheless, and none is empty."""
-    shape = (1200, 2100)
+    shape = (300, 2100)
     labels = np.zeros(shape, np.uint32)
     y, x = corner
     labels[y : y + 9, x : x + 7] = cells((9, 7), 4)[: shape[0] - y, : shape[1] - x]
@@ -151,7 +153,7 @@ def test_report__small_mask_is_found(tmp_path: Path, corner: tuple[int, int]) ->
 
 
 def test_report__is_the_same_every_time(rgb_run: Folder) -> None:
-    assert page_of(rgb_run) == page_of(rgb_run)
+    assert write_report(rgb_run, rgb_run.get_json("run.json")) == page_of(rgb_run)
 
 
 def test_report__escapes_everything(tmp_path: Path) -> None:
@@ -236,7 +238,7 @@ def test_report__segments_too_small_are_not_outlined(tmp_path: Path) -> None:
     page = Page(page_of(folder))
     assert "too small to be outlined" in page.text
     assert "No tiles meet here." in page.text
-    assert "The image is one tile" in page.text
+    assert "No segment lies across a seam" in page.text
 
 
 def test_report__state_may_come_from_memory(rgb_run: Folder) -> None:
