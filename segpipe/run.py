@@ -32,7 +32,6 @@ from segpipe.provenance import CLAIMS, claim, note_step, task_key, timestamp
 from segpipe.report import write_report
 from segpipe.store import IMAGE, table_name
 from segpipe.store.arrays import create_array, drop_broken_metadata
-from segpipe.store.columns import table_name
 from segpipe.store.folder import Folder
 from segpipe.store.ome import Calibration, level_shapes, publish_image, publish_labels
 from segpipe.tasks import Report
@@ -222,7 +221,7 @@ class Run:
                 stage.name,
                 self.folder,
                 self.image_folder,
-                table_name(stage.name, len(stages)),
+                table_name("segments", stage.name, alone=len(stages) == 1),
                 self.state["labels"][stage.name]["segments"],
                 plan.grid,
                 task_key(plan, stage.name, stage.passes),

@@ -14,7 +14,7 @@ from segpipe.report import content, pictures, plots
 from segpipe.report.display import Display, open_display
 from segpipe.report.places import choose
 from segpipe.report.scores import scores, seams
-from segpipe.store.columns import table_name
+from segpipe.store import table_name
 from segpipe.store.folder import Folder
 
 __all__ = ["overlay_png", "write_report"]
@@ -75,7 +75,7 @@ def _stage(folder: Folder, state: Mapping[str, Any], display: Display, name: str
     """Return everything the page says and shows of one label image."""
     found = state["labels"][name]
     across = _across(display, state, name)
-    table = table_name(name, len(state["labels"]))
+    table = table_name("segments", name, alone=len(state["labels"]) == 1)
     number = list(state["labels"]).index(name)
     overview, colour = pictures.overview(display, name, across)
     chosen = choose(display, name, pictures.place_edge(display, across), state)

@@ -16,11 +16,6 @@ BATCH = 1 << 18
 """Rows read at a time."""
 
 
-def table_name(stage: str, stages: int) -> str:
-    """Return the name of the table of a stage in a run of so many stages."""
-    return "segments.parquet" if stages == 1 else f"segments-{stage}.parquet"
-
-
 def column_names(folder: Folder, table: str) -> list[str]:
     """Return the names of a table's columns; none where there is no table."""
     try:

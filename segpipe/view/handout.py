@@ -12,8 +12,7 @@ import neuroglancer.server
 import tornado.web
 from neuroglancer.random_token import make_random_token
 
-from segpipe.store import IMAGE
-from segpipe.store.columns import table_name
+from segpipe.store import IMAGE, table_name
 from segpipe.store.folder import Folder
 from segpipe.view.properties import segment_properties
 from segpipe.view.scene import METRES, Layers
@@ -29,7 +28,7 @@ def hand_out(folder: Folder, state: Mapping[str, Any], layers: Layers) -> str:
         name = f"{group.rstrip('/')}/zarr.json".lstrip("/")
         known[name] = _client_metadata(image.get_json(name))
     for stage in layers.measured:
-        table = table_name(stage, len(state["labels"]))
+        table = table_name("segments", stage, alone=len(state["labels"]) == 1)
         # made once, when the browser asks: a large table takes a second
         known[f"properties/{stage}/info"] = cache(
             partial(segment_properties, folder, table, bool(state["source"]["rgb"]))
