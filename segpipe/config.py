@@ -77,6 +77,13 @@ class Cluster(_Keys):
     """Certificates, for `tls://` addresses."""
 
 
+class Report(_Keys):
+    """What is looked at when the labels are done; never changes them."""
+
+    seam_check: bool = True
+    """Segment a few windows again with the seams elsewhere and compare: a few seconds at most."""
+
+
 class Stage(_Keys):
     """One method and the names of its input and output."""
 
@@ -121,6 +128,7 @@ class Config(_Keys):
     but percentiles), `full`."""
     tiles: Tiles = Tiles()
     cluster: Cluster = Cluster()
+    report: Report = Report()
     max_pixels: int | None = Field(default=None, gt=0)
     """Refuse images that claim more pixels than this: a guard against forged files; without it each
     format has a limit of its own."""
@@ -270,7 +278,9 @@ def _line(key: str, items: Sequence[Any]) -> str:
     return f"  {key}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r}){meaning}"
 
 
-MODELS: dict[str, type[_Keys]] = {"tiles": Tiles, "cluster": Cluster, "tls": Tls, "stages": Stage}
+MODELS: dict[str, type[_Keys]] = {
+    "tiles": Tiles, "cluster": Cluster, "tls": Tls, "stages": Stage, "report": Report
+}  # fmt: skip
 
 
 def _key(place: tuple[Any, ...]) -> tuple[list[str], Any]:

@@ -16,6 +16,7 @@ from math import prod
 from typing import Any
 
 from segpipe.engine import Executor, Watch, Workload, merged, run_jobs
+from segpipe.inspection import Subject, inspect
 from segpipe.jobs import (
     ArrayInput,
     DigestJob,
@@ -81,7 +82,8 @@ class Run:
             for i, step in enumerate(stage.passes):
                 sweep = partial(self._sweep, stage.name, stage.passes[: i + 1])
                 steps.append(Step(f"{stage.name}-{step.name}", sweep))
-        return [*steps, Step("finish", self._finish), Step("publish", self._publish)]
+        last = ("finish", self._finish), ("inspect", self._inspect), ("publish", self._publish)
+        return steps + [Step(*step) for step in last]
 
     def _sweep(self, stage: str, passes: Sequence[Pass], executor: Executor, watch: Watch) -> None:
         """Do the last of some passes over all tiles and solve what they sent."""
@@ -214,6 +216,31 @@ class Run:
             create_array(
                 levels.image, f"{levels.prefix}{level}", lead + shapes[level], dtype, edges
             )
+
+    def _inspect(self, executor: Executor, watch: Watch) -> None:
+        """Score the result, and look for traces of the tiles in it."""
+        plan, stages = self.plan, self.plan.stages
+        subjects = [
+            Subject(
+                stage.name,
+                self.folder,
+                self.image_folder,
+                table_name("segments", stage.name, alone=len(stages) == 1),
+                self.state["labels"][stage.name]["segments"],
+                plan.grid,
+                task_key(plan, stage.name, stage.passes),
+                stage.method if plan.config.report.seam_check else None,
+                plan.image,
+                tuple(
+                    ArrayInput(name, *self._place(stage.name, name))
+                    for name in ("image", "mask")[: 1 + plan.image.masked]
+                ),
+                plan.seconds,
+            )
+            for stage in stages
+        ]
+        do = partial(self._timed, executor=executor, watch=watch)
+        self.state |= inspect(subjects, do)
 
     def _publish(self, _executor: Executor, _watch: Watch) -> None:
         """Make the result visible: metadata, final name, state."""

@@ -489,7 +489,7 @@ def test_step_names__say_what_is_done(image: Path, tmp_path: Path) -> None:
     steps = open_run(session.prepare(config(image, tmp_path / "run")), resume=False).steps()
     assert all(isinstance(step, Step) for step in steps)
     names = [step.name for step in steps]
-    assert names == ["ingest", "slic-regions", "slic-label", "finish", "publish"]
+    assert names == ["ingest", "slic-regions", "slic-label", "finish", "inspect", "publish"]
 
 
 def test_lost_task__is_never_success() -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,16 +18,23 @@ from typing import Any
 
 import neuroglancer
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from segpipe.errors import InputError
+from segpipe.store.arrays import Region, create_array
 from segpipe.store.folder import Folder
+from segpipe.store.ome import Calibration, publish_image, publish_labels
+from segpipe.tiles import Box
 from segpipe.view import open_viewer
-from tests.report.chromium import console, needs_chromium, opened
+from segpipe.view.properties import segment_properties
+from tests.report.chromium import ask, console, needs_chromium, opened
 from tests.report.runs import cells, scene, write_run
 
 SHAPE, TILE = (1100, 1300), (512, 512)
+TRUTH = np.repeat([[1], [2]], 550, axis=0).repeat(1300, axis=1).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +43,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     labels = cells(SHAPE, 100)
     labels[:550, :650] = 0
     where = tmp_path_factory.mktemp("view") / "run"
-    return write_run(where, scene(SHAPE), labels, rgb=True, unit="degree", tile=(1024, 1024))
+    folder = write_run(where, scene(SHAPE), labels, rgb=True, unit="degree", tile=(1024, 1024))
+    put_beside(folder)
+    return folder
+
+
+def put_beside(folder: Folder) -> None:
+    """Put ground truth and probabilities of two classes beside the labels."""
+    image, size = folder / "image.ome.zarr", Calibration((0.5, 0.5))
+    create_array(image, "labels/truth/0", SHAPE, "uint8", TILE)
+    Region(image, "labels/truth/0", Box((0, 0), SHAPE)).write(TRUTH)
+    publish_labels(image, "truth", 1, size, {})
+    shares = np.stack([TRUTH == 1, TRUTH == 2]).astype(np.uint8) * 255
+    create_array(image, "probability/net/0", shares.shape, "uint8", TILE)
+    Region(image, "probability/net/0", Box((0, 0), SHAPE)).write(shares)
+    publish_image(image / "probability/net", 1, size, ["crop", "weed"], {})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,8 +88,13 @@ def test_view__state(viewer: neuroglancer.Viewer) -> None:
     state = viewer.state.to_json()
     assert viewer.get_viewer_url().startswith("http://127.0.0.1:")
     assert state["position"] == [650, 550]
-    assert list(layers(viewer)) == ["image", "cells"]
-    assert layers(viewer)["cells"]["type"] == "segmentation"
+    found = layers(viewer)
+    assert list(found) == ["image", "probability/net", "cells", "truth"]
+    assert [found[n]["type"] for n in ("cells", "truth")] == ["segmentation"] * 2
+    assert [found[n].get("visible", True) for n in found] == [True, False, True, False]
+    assert found["cells"]["source"][1]["url"].endswith(
+        "properties/cells/|neuroglancer-precomputed:"
+    )
     assert "emitRGB" in layers(viewer)["image"]["shader"]
 
 
@@ -102,6 +129,39 @@ def test_view__leaves_out_units_the_client_refuses(viewer: neuroglancer.Viewer) 
     group = json.loads(fetch(data_url(viewer) + "labels/cells/zarr.json")[1])
     axes = group["attributes"]["ome"]["multiscales"][0]["axes"]
     assert axes == [{"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
+
+
+def test_view__hands_out_what_was_measured(run: Folder, viewer: neuroglancer.Viewer) -> None:
+    info = json.loads(fetch(data_url(viewer) + "properties/cells/info")[1])
+    assert info["@type"] == "neuroglancer_segment_properties"
+    table = pq.read_table(f"{run.where}/segments.parquet").to_pydict()
+    assert info["inline"]["ids"] == [str(n) for n in table["label"]]
+    found = {p["id"]: p for p in info["inline"]["properties"]}
+    assert list(found) == [
+        *("area", "compactness", "mean_red", "mean_green", "mean_blue"),
+        *("std_red", "std_green", "std_blue", "label"),
+    ]
+    assert found["area"]["values"] == table["area"]
+    np.testing.assert_allclose(found["mean_green"]["values"], table["intensity_mean-1"], rtol=1e-5)
+    red, green, blue = (round(table[f"intensity_mean-{i}"][0]) for i in range(3))
+    assert found["label"]["values"][0] == f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def test_segment_properties__largest_and_classes(tmp_path: Path) -> None:
+    area = np.array([5, 900, 7, 7, 300, 7], np.int64)
+    columns = {"label": np.arange(1, 7), "area": area, "class": np.array([2, 0, 2, 2, 1, 0]),
+               "intensity_mean-0": np.array([1.5, np.nan, 0, 0, 0, 0])}  # fmt: skip
+    pq.write_table(pa.table(columns), tmp_path / "segments.parquet")
+    folder = Folder(str(tmp_path))
+    info = json.loads(segment_properties(folder, "segments.parquet", False, most=3))["inline"]
+    assert info["ids"] == ["2", "3", "5"]
+    found = {p["id"]: p for p in info["properties"]}
+    assert found["area"]["values"] == [900, 7, 300]
+    assert found["class"]["tags"] == ["class-0", "class-1", "class-2"]
+    assert found["class"]["values"] == [[0], [2], [1]]
+    assert found["mean_0"]["values"] == [0, 0, 0]
+    none = json.loads(segment_properties(folder, "nothing.parquet", True))["inline"]
+    assert none == {"ids": [], "properties": []}
 
 
 def test_view__scale_in_metres(tmp_path: Path) -> None:
@@ -166,6 +226,13 @@ def test_view__a_browser_draws_image_and_labels(
         with viewer.txn() as shown:
             shown.layers["cells"].visible = False
         image = _drawn(viewer)
+        with viewer.txn() as shown:
+            shown.layers["probability/net"].visible = True
+        likely = _drawn(viewer)
+        with viewer.txn() as shown:
+            shown.layers["probability/net"].visible = False
+            shown.layers["truth"].visible = True
+        truth = _drawn(viewer)
     said = console((tmp_path / "log").read_text())
     assert len(said) == 1, said
     assert "event source connected" in said[0]
@@ -186,6 +253,35 @@ def test_view__a_browser_draws_image_and_labels(
     empty = (rows[:, None] < 540) & (columns < 640)
     assert changed[labelled].mean() > 0.9
     assert changed[empty].mean() < 0.02
+    # the first class is likely in the upper half, the truth covers everything
+    upper, lower = rows < 540, rows > 560
+    by = np.abs(likely[np.ix_(*inside)].astype(int) - drawn).max(-1) > 8
+    assert by[upper].mean() > 0.9
+    assert by[lower].mean() < 0.02
+    assert (np.abs(truth[np.ix_(*inside)].astype(int) - drawn).max(-1) > 8).mean() > 0.9
+
+
+@needs_chromium
+def test_view__segments_can_be_searched(run: Folder, tmp_path: Path) -> None:
+    """What a user types into the segment list: the browser counts as the table does."""
+    area = np.array(pq.read_table(f"{run.where}/segments.parquet")["area"])
+    limit = int(np.median(area))
+    viewer = open_viewer(run.where)
+    with viewer.txn() as shown:
+        shown.selected_layer.layer, shown.selected_layer.visible = "cells", True
+        shown.layers["cells"].tab = "segments"
+        shown.layers["cells"].segment_query = f"area>{limit}"
+    with opened(viewer.get_viewer_url(), tmp_path / "log"):
+        _drawn(viewer)
+        wanted = f"{int((area > limit).sum())} match /{len(area)} total ids"
+        for _ in range(40):
+            said = ask(tmp_path / "log", "Runtime.evaluate", expression="document.body.innerText")
+            if wanted in said["result"]["value"]:
+                break
+            time.sleep(0.25)
+        assert wanted in said["result"]["value"]
+        assert "8 numerical properties" in said["result"]["value"]
+    assert len(console((tmp_path / "log").read_text())) == 1
 
 
 def _drawn(viewer: neuroglancer.Viewer) -> np.ndarray:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from segpipe.report import content, pictures
-from segpipe.report.areas import read_areas
+from segpipe.report import content, pictures, plots
 from segpipe.report.display import Display, open_display
+from segpipe.report.places import choose
+from segpipe.report.scores import scores, seams
+from segpipe.store import table_name
 from segpipe.store.folder import Folder
 
 __all__ = ["overlay_png", "write_report"]
@@ -29,15 +32,23 @@ def write_report(folder: Folder, state: Mapping[str, Any]) -> str:
 
     Notes
     -----
-    Reads a coarse level, four small windows and one column of the table: time and memory do not
-    grow with the image.
+    Reads a coarse level, a few small windows and some columns of the table, a batch of rows at a
+    time: memory does not grow with the image.
     """
     display = open_display(folder, state)
     stages = [_stage(folder, state, display, name) for name in state["labels"]]
+    drawn = {key: plot for stage in stages for key, plot in stage.pop("plots").items()}
+    script, places = plots.embedded(drawn)
     template = resources.files(__package__).joinpath("report.html.j2").read_text("utf-8")
     # file names and parameters are other people's text: everything is escaped
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return page.from_string(template).render(content.page(folder, state), stages=stages)
+    return page.from_string(template).render(
+        content.page(folder, state),
+        stages=stages,
+        plots=places,
+        library=plots.library() if drawn else "",
+        script=script,
+    )
 
 
 def overlay_png(folder: Folder, stage: str, max_edge: int = pictures.OVERVIEW) -> bytes:
@@ -54,7 +65,7 @@ def overlay_png(folder: Folder, stage: str, max_edge: int = pictures.OVERVIEW) -
     """
     state = folder.get_json("run.json")
     display = open_display(folder, state)
-    across = pictures.segment_width(display, stage, state["labels"][stage]["segments"])
+    across = _across(display, state, stage)
     buffer = io.BytesIO()
     pictures.overlay(display, stage, across, max_edge).save(buffer, "PNG")
     return buffer.getvalue()
@@ -63,20 +74,36 @@ def overlay_png(folder: Folder, stage: str, max_edge: int = pictures.OVERVIEW) -
 def _stage(folder: Folder, state: Mapping[str, Any], display: Display, name: str) -> dict[str, Any]:
     """Return everything the page says and shows of one label image."""
     found = state["labels"][name]
-    across = pictures.segment_width(display, name, found["segments"])
-    table = "segments.parquet" if len(state["labels"]) == 1 else f"segments-{name}.parquet"
-    areas = read_areas(folder, table)
+    across = _across(display, state, name)
+    table = table_name("segments", name, alone=len(state["labels"]) == 1)
+    number = list(state["labels"]).index(name)
     overview, colour = pictures.overview(display, name, across)
-    tile = (state["tile"][0], state["tile"][1])
+    chosen = choose(display, name, pictures.place_edge(display, across), state)
+    scored = scores(folder, table, name, state) if found["segments"] else []
+    traces = seams(name, state) if found["segments"] else None
+    drawn = {f"s{number}-{i}": score.plot for i, score in enumerate(scored)}
+    drawn[f"s{number}-seams"] = traces and traces["plot"]
     return {
         "name": name,
+        "number": number,
         "segments": found["segments"],
         "digest": found["digest"],
         "promise": content.PROMISES[state["exactness"][name]],
         "parameters": content.parameters(state, name),
         "overview": overview,
         "shape": display.shape,
-        "places": pictures.places(display, name, across, tile, colour),
-        "areas": areas,
-        "histogram": content.histogram(areas) if areas else None,
+        "places": pictures.places(
+            display, name, chosen, (state["tile"][0], state["tile"][1]), colour
+        ),
+        "scores": scored,
+        "seams": traces,
+        "plots": {key: plot for key, plot in drawn.items() if plot is not None},
     }
+
+
+def _across(display: Display, state: Mapping[str, Any], name: str) -> float:
+    """Return how many pixels wide a segment is on average."""
+    area = state.get("conditions", {}).get(name, {}).get("mean_area")
+    if area is not None:
+        return math.sqrt(area)
+    return pictures.segment_width(display, name, state["labels"][name]["segments"])

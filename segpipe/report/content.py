@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from segpipe.config import dump
-from segpipe.report.areas import Areas
 from segpipe.report.words import duration, figure, grouped, moment, plain, size, without_secrets
 from segpipe.store.folder import Folder
 
@@ -22,8 +19,7 @@ PROMISES = {
     "cannot rule it out.",
 }
 """What `exactness` of a method means to whoever uses the labels."""
-TICKS = 5
-"""Labels under the histogram."""
+PHASES = ("read", "compute", "write")
 
 
 def page(folder: Folder, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,23 +71,6 @@ def seams(rows: Sequence[int], columns: Sequence[int]) -> str:
     return f"Tiles meet {where}, at the red ticks: nothing should show there."
 
 
-def histogram(areas: Areas) -> dict[str, Any]:
-    """Return bars, axis labels and the median's place of the histogram; lengths in 1/100."""
-    n, most = len(areas.bars), int(areas.bars.max())
-    bars = [
-        {"x": i * 100 / n, "width": 100 / n, "height": 100 * int(count) / most,
-         "says": f"{grouped(low)} to {grouped(high - 1)} px: {grouped(count)} segments"}
-        for i, (count, low, high) in enumerate(
-            zip(areas.bars, areas.limits[:-1], areas.limits[1:], strict=True)
-        )
-    ]  # fmt: skip
-    at = np.unique(np.linspace(0, n, min(TICKS, n + 1)).round().astype(int))
-    ticks = [{"x": i * 100 / n, "text": grouped(areas.limits[i])} for i in at]
-    limits = areas.limits.astype(float)
-    middle = float(np.interp(areas.median + 0.5, limits, np.arange(n + 1))) * 100 / n
-    return {"bars": bars, "ticks": ticks, "median": middle}
-
-
 def _image(source: Mapping[str, Any]) -> dict[str, str]:
     height, width = source["shape"]
     facts = {
@@ -119,9 +98,18 @@ def _work(state: Mapping[str, Any]) -> dict[str, str]:
     (rows, columns), (height, width) = state["tile"], state["source"]["shape"]
     down, across = -(-height // rows), -(-width // columns)
     machine = state["machine"]
+    steps = state["steps"].values()
+    tasks, reused = (sum(step[key] for step in steps) for key in ("tasks", "reused"))
+    resumed = state.get("resumed", 0)
     return {
         "tiles": f"{grouped(down * across)} of {grouped(columns)} × {grouped(rows)} px",
         "workers": f"{machine['workers']}, {size(machine['worker_memory'])} each",
+        "peak memory": size(max((step["peak_bytes"] for step in steps), default=0)),
+        "failures left": "none: every task is done and has its record",
+        "interruptions": f"resumed {resumed}×" if resumed else "none",
+        "reused": f"{grouped(reused)} of {grouped(tasks)} tasks, found intact after a resume"
+        if resumed
+        else f"none of {grouped(tasks)} tasks",
     }
 
 
@@ -135,7 +123,7 @@ def _step(name: str, step: Mapping[str, Any], pixels: int) -> dict[str, str]:
         "reused": grouped(step["reused"]),
         "wall": duration(wall),
         "Mpx/s": figure(pixels * share / wall / 1e6) if fresh and wall else "–",
-        **{phase: duration(step.get(phase, 0.0)) for phase in ("read", "compute", "write")},
+        **{phase: duration(round(step.get(phase, 0.0), 3)) for phase in PHASES},
         "peak memory": size(step["peak_bytes"]),
     }
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from segpipe.report.display import Display
-from segpipe.report.places import choose
+from segpipe.report.places import Choice
 from segpipe.tiles import Box
 
 OVERVIEW = 1200
@@ -24,7 +25,7 @@ VISIBLE = 10.0
 """Segments with fewer pixels across are not outlined: there would be little but outlines."""
 ACROSS = 20
 """Segments across a place, about; between the limits below."""
-EDGES = (192, 768)
+EDGES = (192, 512)
 """Smallest and largest edge of a place (px)."""
 Colour = tuple[int, int, int]
 COLOURS: tuple[Colour, ...] = (
@@ -57,6 +58,7 @@ class Place:
     """A place at full resolution."""
 
     box: Box
+    why: str
     picture: Picture
     rows: tuple[int, ...]
     """Rows at which a tile begins inside the box."""
@@ -76,17 +78,22 @@ def overview(
     return _picture(image, labels, colour, outlined=seen >= VISIBLE), colour
 
 
+def place_edge(display: Display, across: float) -> int:
+    """Return the edge of places (px) in which segments can be told apart."""
+    return int(np.clip(min(across * ACROSS, min(display.shape) // 2), *EDGES))
+
+
 def places(
-    display: Display, stage: str, across: float, tile: tuple[int, int], colour: Colour
+    display: Display, stage: str, chosen: Sequence[Choice], tile: tuple[int, int], colour: Colour
 ) -> list[Place]:
-    """Return up to four places at full resolution: spread over the image, on seams of tiles."""
-    edge = int(np.clip(min(across * ACROSS, min(display.shape) // 3), *EDGES))
+    """Return places at full resolution."""
     found = []
-    for box in choose(display, stage, edge, tile):
+    for choice in chosen:
+        box = choice.box
         rows, columns = (_seams(*span) for span in zip(box.start, box.stop, tile, strict=True))
         labels = display.labels(stage, 0, box)
         picture = _picture(display.picture(0, box), labels, colour, outlined=True)
-        found.append(Place(box, picture, rows, columns))
+        found.append(Place(box, choice.why, picture, rows, columns))
     return found
 
 

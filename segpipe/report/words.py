@@ -31,6 +31,15 @@ def figure(value: float) -> str:
     return grouped(round(value)) if abs(value) >= 100 else f"{value:.3g}"
 
 
+def percent(share: float) -> str:
+    """Write a share.
+
+    >>> percent(0.7345), percent(0.0000123), percent(0), percent(1)
+    ('73.5 %', '0.00123 %', '0 %', '100 %')
+    """
+    return f"{figure(100 * share)} %"
+
+
 def duration(seconds: float) -> str:
     """Write a time.
 

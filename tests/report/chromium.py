@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 import shutil
 import subprocess
@@ -9,8 +11,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tornado.httpclient import AsyncHTTPClient
+from tornado.websocket import websocket_connect
 
 PROGRAM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -47,6 +52,15 @@ def screenshot(url: str, path: Path, width: int, height: int) -> list[str]:
     return console(done.stderr)
 
 
+def dumped(url: str) -> str:
+    """Return the document as it is when its scripts have run."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        settings = (f"--user-data-dir={profile}", "--virtual-time-budget=5000", "--disable-gpu")
+        command = [PROGRAM or "", *OPTIONS, *settings, "--dump-dom", url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
+
+
 @contextmanager
 def opened(url: str, log: Path) -> Iterator[None]:
     """Keep a page open in a browser with WebGL; its log goes to a file."""
@@ -60,6 +74,24 @@ def opened(url: str, log: Path) -> Iterator[None]:
         finally:
             browser.terminate()
             browser.wait(20)
+
+
+def ask(log: Path, method: str, **parameters: Any) -> dict[str, Any]:
+    """Send one command of the DevTools protocol to the page that is open; return its result."""
+    listening = re.search(r"DevTools listening on ws://([^/]*)/", log.read_text())
+    assert listening, "the browser is not open yet"
+
+    async def talk() -> dict[str, Any]:
+        found = await AsyncHTTPClient().fetch(f"http://{listening[1]}/json/list")
+        page = next(p for p in json.loads(found.body) if p["type"] == "page")
+        line = await websocket_connect(page["webSocketDebuggerUrl"], max_message_size=1 << 26)
+        await line.write_message(json.dumps({"id": 1, "method": method, "params": parameters}))
+        while (answer := json.loads(await line.read_message() or "{}")).get("id") != 1:
+            pass
+        line.close()
+        return dict(answer["result"])
+
+    return asyncio.run(talk())
 
 
 def console(log: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from segpipe.engine import Workload
+from segpipe.inspection import Subject, inspect
+from segpipe.jobs import ArrayInput
+from segpipe.passes import ImageInfo
 from segpipe.store.arrays import Region, as_planes, create_array
 from segpipe.store.digest import array_digest
 from segpipe.store.folder import Folder
 from segpipe.store.ome import Calibration, level_shapes, publish_image, publish_labels
 from segpipe.store.pyramid import halve_mean, halve_nearest
-from segpipe.tiles import Box
+from segpipe.tasks import Report, run_tasks
+from segpipe.tiles import Box, Grid
 
 STEPS = ("ingest", "cells-label", "finish")
 MEBI = 1 << 20
@@ -46,18 +52,47 @@ def write_run(
     channels = ["red", "green", "blue"] if rgb else [f"channel{i}" for i in range(image.shape[2])]
     publish_labels(inside, "cells", len(shapes), calibration, {})
     publish_image(inside, len(shapes), calibration, channels, {})
-    pq.write_table(pa.table(table_of(labels)), where / "segments.parquet")
-    state = state_of(image, labels, tile, rgb=rgb, unit=unit, source=source) | changes
-    folder.put_json("run.json", state)
+    pq.write_table(pa.table(table_of(labels, image)), where / "segments.parquet")
+    state = state_of(image, labels, tile, rgb=rgb, unit=unit, source=source)
+    state |= inspect([subject_of(folder, image, labels, tile, masked=not labels.all())], in_turn)
+    folder.put_json("run.json", json.loads(json.dumps(state | changes)))
     return folder
 
 
-def table_of(labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Two columns of the table of segments."""
-    area = np.bincount(labels.ravel().astype(np.int64))
-    area[0] = 0
-    present = np.flatnonzero(area)
-    return {"label": present, "area": area[present]}
+def subject_of(
+    folder: Folder, image: np.ndarray, labels: np.ndarray, tile: tuple[int, int], *, masked: bool
+) -> Subject:
+    """What is inspected; the windows are segmented again only by those who say with what."""
+    info = ImageInfo(labels.shape, image.shape[2], str(image.dtype), masked=masked)
+    grid = Grid(labels.shape, tuple(min(t, n) for t, n in zip(tile, labels.shape, strict=True)))
+    inside = folder / "image.ome.zarr"
+    n = len(np.unique(labels[labels > 0]))
+    inputs = (ArrayInput("image", inside, "0"),)
+    return Subject("cells", folder, inside, "segments.parquet", n, grid, "key", None, info, inputs)
+
+
+def in_turn(_title: str, loads: Sequence[Workload]) -> list[list[Report]]:
+    """Do tasks here, one after the other."""
+    return [run_tasks(load.job, [(i, None) for i in range(len(load.job))]) for load in loads]
+
+
+def table_of(labels: np.ndarray, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Some columns of the table of segments."""
+    flat = labels.ravel().astype(np.int64)
+    present = np.unique(flat[flat > 0])
+    area = np.bincount(flat)[present]
+    mean = lambda values: np.bincount(flat, values.ravel())[present] / area  # noqa: E731
+    table = {"label": present, "area": area}
+    for axis, place in enumerate(np.indices(labels.shape)):
+        table[f"centroid-{axis}"] = mean(place.astype(float))
+    for c in range(image.shape[2]):
+        plane = np.nan_to_num(image[..., c].astype(float))
+        table[f"intensity_mean-{c}"] = mean(plane)
+        table[f"intensity_std-{c}"] = np.sqrt(np.maximum(mean(plane**2) - mean(plane) ** 2, 0))
+    padded = np.pad(labels, 1)
+    edges = sum(np.roll(padded, s, a) != padded for a in (0, 1) for s in (1, -1))
+    table["perimeter"] = mean(edges[1:-1, 1:-1].astype(float)) * area
+    return table
 
 
 def state_of(

@@ -1,0 +1,210 @@
+"""The conditions of a good segmentation, and the seams, in words and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from segpipe.quality.conditions import BLOCKS, SMALL, UNIT
+from segpipe.report import distributions, plots
+from segpipe.report.words import duration, figure, grouped, percent
+from segpipe.store.folder import Folder
+
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One condition: its figures, what they mean, and a picture."""
+
+    title: str
+    figures: list[tuple[str, str]]
+    """(value, what it is called)"""
+    says: str
+    plot: Any | None = None
+    note: str = ""
+
+
+def scores(folder: Folder, table: str, stage: str, state: Mapping[str, Any]) -> list[Score]:
+    """Return all conditions of a stage; what was not measured says so."""
+    found = state.get("conditions", {}).get(stage, {})
+    shape = (state["source"]["shape"][0], state["source"]["shape"][1])
+    return [
+        _homogeneity(folder, table, found),
+        _size(folder, table, found),
+        _compactness(folder, table, found),
+        _evenness(folder, table, found, shape),
+        _strength(found, shape, floating=state["source"]["dtype"].startswith("float")),
+        _time(state, shape),
+    ]
+
+
+def _homogeneity(folder: Folder, table: str, found: Mapping[str, Any]) -> Score:
+    spread = distributions.deviations(folder, table)
+    return Score(
+        "Homogeneity",
+        [
+            (_number(found.get("explained_variation"), percent), "explained variation"),
+            (_number(found.get("intra_cluster_variation")), "mean deviation inside"),
+        ],
+        "How much of the image is left when every segment is painted in its mean colour; the rest "
+        "is variation inside segments.",
+        spread and plots.bars(spread, "standard deviation inside a segment", whole=False),
+    )
+
+
+def _size(folder: Folder, table: str, found: Mapping[str, Any]) -> Score:
+    areas = distributions.areas(folder, table)
+    figures = [
+        (f"{grouped(areas.median)} px" if areas else NOT_MEASURED, "median area"),
+        (_number(found.get("small_share"), percent), f"have fewer than {SMALL} px"),
+    ]
+    note = ""
+    if areas:
+        note = (
+            f"{grouped(areas.count)} segments, smallest {grouped(areas.smallest)}, mean "
+            f"{grouped(areas.mean)}, largest {grouped(areas.largest)} px. The outer bars hold what "
+            f"lies beyond them."
+        )
+    return Score(
+        "Size",
+        figures,
+        f"Segments must be large enough to inform: in fewer than {SMALL} pixels a standard "
+        f"deviation is uncertain by more than 13 %.",
+        areas and plots.bars(areas, "area (px)", whole=True, line=SMALL),
+        note,
+    )
+
+
+def _compactness(folder: Folder, table: str, found: Mapping[str, Any]) -> Score:
+    ratio = distributions.compactnesses(folder, table)
+    return Score(
+        "Compactness",
+        [(_number(found.get("compactness")), "mean, by area")],
+        "4πA/P²: 1 for a disc, 0.79 for a square, towards 0 for ragged or drawn-out segments.",
+        ratio and plots.bars(ratio, "4πA/P²", whole=False),
+    )
+
+
+def _evenness(
+    folder: Folder, table: str, found: Mapping[str, Any], shape: tuple[int, int]
+) -> Score:
+    density = distributions.densities(folder, table, shape)
+    return Score(
+        "Evenness",
+        [(_number(found.get("evenness"), percent), "of the segments are where their share is")],
+        f"The image is cut into {BLOCKS} × {BLOCKS} blocks; the rest of the segments would have to "
+        f"be elsewhere for every block to have as large a share of the segments as of the pixels.",
+        None if density is None else plots.densities(density, shape),
+    )
+
+
+def _strength(found: Mapping[str, Any], shape: tuple[int, int], *, floating: bool) -> Score:
+    plot, value, note = None, found.get("boundary_strength"), ""
+    if value is not None:
+        unit = UNIT if floating else 1
+        (n, across), (m, inside) = found["contrast"]
+        means = {"across borders": across / n / unit, "inside segments": inside / m / unit}
+        plot = plots.pair(means, "mean difference of neighbouring pixels")
+        share = found["sampled_pixels"] / (shape[0] * shape[1])
+        if share < 0.99:
+            note = f"Sampled: {percent(share)} of the image, round segments drawn at random."
+    return Score(
+        "Boundary strength",
+        [("–" if value is None else f"{figure(value)} ×", "the change elsewhere")],
+        "How much more neighbouring pixels differ across borders of segments than inside: 1 means "
+        "that borders lie anywhere.",
+        plot,
+        note,
+    )
+
+
+def _time(state: Mapping[str, Any], shape: tuple[int, int]) -> Score:
+    seconds = {name: step["wall"] for name, step in state["steps"].items()}
+    megapixels = shape[0] * shape[1] / 1e6
+    return Score(
+        "Time",
+        [(duration(state["wall_seconds"] / megapixels), "per megapixel, start to end")],
+        "What the segmentation cost, reading, checking and writing included.",
+        plots.steps(seconds) if seconds else None,
+    )
+
+
+def seams(stage: str, state: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what the page says of the seams of a stage; None where they were not looked at."""
+    found = state.get("seams", {}).get(stage)
+    if found is None:
+        return None
+    return {
+        "sentence": _compared(found),
+        "plot": plots.lines(found["lines"], found["lines_elsewhere"]) if found["pairs"] else None,
+        "check": _check(found.get("check"), state["exactness"][stage]),
+        "refused": [part["refused"] for part in found.get("check", {}).get("refused", [])],
+        "windows": [_window(w) for w in found.get("check", {}).get("windows", [])],
+        "worst": [_seam(seam) for seam in found["worst"]],
+    }
+
+
+def _compared(found: Mapping[str, Any]) -> str:
+    if not found["pairs"]:
+        return "No segment lies across a seam of tiles."
+    here = (
+        f"Across the seams of tiles the label changes at {_number(found['density'], percent)} of "
+        f"{grouped(found['pairs'])} pixels"
+    )
+    if found["density_elsewhere"] is None:
+        return f"{here}; there is nothing to compare it with."
+    return (
+        f"{here}, across the same lines moved by half a tile at "
+        f"{_number(found['density_elsewhere'], percent)} of {grouped(found['pairs_elsewhere'])}. "
+        f"Single lines differ much more than that, seams or not, where segments follow a lattice."
+    )
+
+
+def _check(check: Mapping[str, Any] | None, exactness: str) -> str:
+    if check is None:
+        return "No window was segmented again (report.seam_check is off)."
+    if not check["pixels"]:
+        return "No pixel could be segmented again."
+    what = (
+        f"Computed, not assumed: {len(check['windows'])} window"
+        f"{'s were' if len(check['windows']) != 1 else ' was'} segmented again twice, the second "
+        f"time with all seams half a tile further. "
+    )
+    if not check["changed"]:
+        same = "every label is the same" if check["identical"] else "every segment is the same"
+        return f"{what}Of {grouped(check['pixels'])} pixels none changed: {same}."
+    failed = (
+        " This method promises that none does: please report it." if exactness == "exact" else ""
+    )
+    return (
+        f"{what}Of {grouped(check['pixels'])} pixels {grouped(check['changed'])} "
+        f"({percent(check['share'])}) changed their segment.{failed}"
+    )
+
+
+def _window(window: Mapping[str, Any]) -> dict[str, str]:
+    (y, x), (bottom, right) = window["start"], window["stop"]
+    return {
+        "window at x, y": f"{grouped(x)}, {grouped(y)}",
+        "size": f"{grouped(right - x)} × {grouped(bottom - y)} px",
+        "tiles": f"{grouped(window['tile'][1])} × {grouped(window['tile'][0])} px",
+        "pixels": grouped(window["pixels"]),
+        "changed": grouped(window["changed"]),
+    }
+
+
+def _seam(seam: Mapping[str, Any]) -> dict[str, str]:
+    along = "x" if seam["axis"] == "y" else "y"
+    return {
+        "seam": f"{seam['axis']} {grouped(seam['at'])}",
+        "from, to": f"{along} {grouped(seam['start'])} – {grouped(seam['stop'])}",
+        "pixels": grouped(seam["pairs"]),
+        "changes": grouped(seam["changes"]),
+        "share": percent(seam["density"]),
+    }
+
+
+def _number(value: float | None, words: Any = figure) -> str:
+    return NOT_MEASURED if value is None else str(words(value))

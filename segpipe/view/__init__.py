@@ -1,0 +1,101 @@
+"""`segpipe view`: image and labels of a finished run in the browser, with neuroglancer.
+
+The browser itself asks for the chunks that it shows, at the pyramid level it needs, and decodes
+them. So this process hands out bytes and nothing else, and a gigapixel image opens as fast as a
+small one. Everything comes from one local server, the client included (it is part of the
+neuroglancer wheel): no other host is ever asked. Addresses hold a random token, so nobody else on
+this machine can guess them. Through an SSH tunnel, forward the same port:
+``ssh -L 9000:127.0.0.1:9000 host``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import neuroglancer
+
+from segpipe.errors import InputError
+from segpipe.store import IMAGE
+from segpipe.store.folder import Folder
+from segpipe.view.handout import hand_out
+from segpipe.view.scene import compose, found_layers
+
+LOOPBACK = "127.0.0.1"
+
+
+def serve(
+    run: str, *, port: int = 0, bind: str = LOOPBACK, say: Callable[[str], None] = print
+) -> None:
+    """Show a finished run in the browser until Ctrl-C.
+
+    Parameters
+    ----------
+    run
+        Folder of the run, or its URL.
+    port
+        Port to listen on; 0 = any free one.
+    bind
+        Address to listen on; anything but loopback lets other machines in.
+    say
+        Is told the address to open.
+
+    Raises
+    ------
+    InputError
+        There is no finished run in `run`, or the port cannot be had.
+    """
+    viewer = open_viewer(run, port=port, bind=bind)
+    say(f"open  {viewer.get_viewer_url()}")
+    if not _is_loopback(bind):
+        say("whoever knows this address and reaches this machine can see the image")
+    say("Ctrl-C ends it")
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        neuroglancer.stop()
+
+
+def open_viewer(run: str, *, port: int = 0, bind: str = LOOPBACK) -> neuroglancer.Viewer:
+    """Serve a finished run in the background; `get_viewer_url` of what is returned says where.
+
+    The run is served as long as the process lives, or until ``neuroglancer.stop()``. One process
+    has one server: `port` and `bind` count for the first run that is opened.
+    """
+    folder = Folder(run)
+    state = _finished(folder)
+    neuroglancer.set_server_bind_address(bind, port)
+    try:
+        viewer = neuroglancer.Viewer()
+    except OSError as error:
+        raise InputError(
+            f"cannot listen on {bind}, port {port}: {error.strerror}; choose another --port "
+            f"(0 = any free one) or --bind"
+        ) from error
+    layers = found_layers(folder / IMAGE, state)
+    url = hand_out(folder, state, layers)
+    with viewer.txn() as scene:
+        compose(scene, url, folder, state, layers)
+    return viewer
+
+
+def _finished(folder: Folder) -> dict[str, Any]:
+    state = folder.get_json("run.json")
+    if state is None:
+        raise InputError(f"there is no run in {folder} (no run.json)")
+    if state["state"] != "complete":
+        raise InputError(
+            f"the run in {folder} is not complete; go on with `segpipe resume {folder}`"
+        )
+    return dict(state)
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
