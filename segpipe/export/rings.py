@@ -1,0 +1,228 @@
+"""From linked vertices to polygons: valid rings, holes in their pieces, well-known binary.
+
+A label is a MultiPolygon: one polygon for each of its 4-connected pieces, in the order of their
+first corner (row, then column), holes likewise. Every ring begins at its own first corner and turns
+counterclockwise if it is an outline, clockwise if it is a hole (x to the right, y upwards). So the
+bytes depend on the labels and the transform alone.
+
+Where a piece touches itself across a corner, its border passes there twice. Both passes lie on one
+ring then (the two other pixels are neighbours across the corner, so one border encloses them), and
+exchanging their followers cuts it into two rings that do not touch themselves, as OGC's Simple
+Features wants it; two pieces of one label that meet at a corner remain two polygons.
+"""
+
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from segpipe.export.trace import Vertices
+
+Transform = tuple[float, float, float, float, float, float]
+"""(a, b, c, d, e, f): x = a * column + b * row + c, y = d * column + e * row + f."""
+PIXELS: Transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+"""Coordinates of pixel corners: x = column, y = row, downwards."""
+HEAD = 9
+"""Bytes of byte order, type and number of parts in well-known binary."""
+POLYGON, MULTIPOLYGON = 3, 6
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Polygons of some labels."""
+
+    wkb: np.ndarray
+    """uint8: MultiPolygons in well-known binary, one after the other."""
+    offsets: np.ndarray
+    """int64 (n + 1,): where each of them begins, and the end of the last."""
+    bounds: np.ndarray
+    """float64 (n, 4): smallest x and y, largest x and y."""
+    areas: np.ndarray
+    """int64 (n,): pixels inside."""
+
+
+def shapes(vertices: Vertices, ranks: np.ndarray, count: int, transform: Transform) -> Shapes:
+    """Return the polygons of `count` labels.
+
+    Parameters
+    ----------
+    vertices
+        All vertices of these labels.
+    ranks
+        int32, for each vertex, where its label stands in what is returned.
+    count
+        Number of labels.
+    transform
+        From corners (column, row) to coordinates.
+
+    Notes
+    -----
+    About 40 ns a vertex.
+    """
+    table = vertices.table
+    _untangle(table, vertices.twins)
+    ring_of, starts, sizes, areas = _rings(table)
+    outlines = _outlines(table, ring_of, starts, areas)
+    first = table[starts]
+    outer = first[outlines]
+    order = np.lexsort(
+        (first[:, 1], first[:, 0], areas < 0, outer[:, 1], outer[:, 0], ranks[starts])
+    )
+    owner = ranks[starts][order]
+    inside = np.zeros(count, np.int64)
+    np.add.at(inside, owner, areas[order])
+    if not inside.all():
+        raise ValueError("a label is in the table but not in the image")
+    places = _layout(owner, areas[order] > 0, sizes[order], count)
+    total, pieces = places[0], np.bincount(owner[areas[order] > 0], minlength=count)
+    wkb = np.empty(total[-1], np.uint8)
+    bounds = np.empty((count, 4))
+    holes = _holes(areas[order])
+    _write(
+        *(table, starts[order], sizes[order], holes, places[1], wkb),
+        *(np.array(transform), owner, bounds),
+    )
+    _write_heads(wkb, total, pieces)
+    return Shapes(wkb, total, bounds, inside)
+
+
+@njit(nogil=True, cache=True)
+def _walk(table):
+    """Return a number for each vertex that is the same for all of its ring."""
+    ring_of = np.full(len(table), -1, np.int32)
+    count = 0
+    for begin in range(len(table)):
+        if ring_of[begin] >= 0:
+            continue
+        v = begin
+        while ring_of[v] < 0:
+            ring_of[v] = count
+            v = table[v, 2]
+        count += 1
+    return ring_of, count
+
+
+@njit(nogil=True, cache=True)
+def _untangle(table, twins):
+    """Cut rings that pass a corner twice."""
+    if len(twins) == 0:
+        return
+    ring_of, _ = _walk(table)
+    for i in range(len(twins)):
+        a, b = twins[i]
+        if ring_of[a] == ring_of[b]:
+            table[a, 2], table[b, 2] = table[b, 2], table[a, 2]
+
+
+@njit(nogil=True, cache=True)
+def _rings(table):
+    """Return ring of each vertex; first corner, number of vertices and signed area of each ring."""
+    ring_of, count = _walk(table)
+    starts = np.full(count, -1, np.int32)
+    sizes = np.zeros(count, np.int32)
+    areas = np.zeros(count, np.int64)
+    for v in range(len(table)):
+        ring, follower = ring_of[v], table[v, 2]
+        sizes[ring] += 1
+        areas[ring] += np.int64(table[v, 1]) * (table[follower, 0] - table[v, 0])
+        s = starts[ring]
+        if s < 0 or (table[v, 0], table[v, 1]) < (table[s, 0], table[s, 1]):
+            starts[ring] = v
+    return ring_of, starts, sizes, areas
+
+
+@njit(nogil=True, cache=True)
+def _outlines(table, ring_of, starts, areas):
+    """Return the ring that is the outline of each ring's piece.
+
+    To the left of a hole's first corner lies its piece; that run of pixels begins at a ring whose
+    first corner is before the hole's: the outline, or another hole, and so on.
+    """
+    outlines = np.full(len(starts), -1, np.int32)
+    for begin in range(len(starts)):
+        ring = begin
+        while areas[ring] < 0 and outlines[ring] < 0:
+            ring = ring_of[table[starts[ring], 3]]
+        found = ring if outlines[ring] < 0 else outlines[ring]
+        ring = begin
+        while outlines[ring] < 0:
+            outlines[ring] = found
+            if areas[ring] < 0:
+                ring = ring_of[table[starts[ring], 3]]
+    return outlines
+
+
+@njit(nogil=True, cache=True)
+def _layout(owner, outline, sizes, count):
+    """Return where each label begins in the binary (and the end), and where each ring does."""
+    total = np.zeros(count + 1, np.int64)
+    places = np.empty(len(owner), np.int64)
+    at = np.int64(0)
+    for ring in range(len(owner)):
+        if ring == 0 or owner[ring] != owner[ring - 1]:
+            total[owner[ring]] = at
+            at += 9
+        if outline[ring]:
+            at += 9
+        places[ring] = at
+        at += 4 + 16 * (np.int64(sizes[ring]) + 1)
+    total[count] = at
+    return total, places
+
+
+def _holes(areas):
+    """Return how many holes follow each ring if it is an outline, -1 for holes."""
+    outlines = np.flatnonzero(areas > 0)
+    holes = np.full(len(areas), -1, np.int64)
+    holes[outlines] = np.diff(np.append(outlines, len(areas))) - 1
+    return holes
+
+
+@njit(nogil=True, cache=True)
+def _write(table, starts, sizes, holes, places, wkb, transform, owner, bounds):
+    """Write the rings' points, before each outline the head of its polygon; find the bounds."""
+    a, b, c, d, e, f = transform
+    backwards = a * e - b * d < 0  # the y axis points the other way
+    point = np.empty(2, np.float64)
+    raw = point.view(np.uint8)
+    bounds[:, :2] = np.inf
+    bounds[:, 2:] = -np.inf
+    for ring in range(len(starts)):
+        at, n = places[ring], np.int64(sizes[ring])
+        if holes[ring] >= 0:
+            _head(wkb, at - 9, 3, holes[ring] + 1)
+        _number(wkb, at, n + 1)
+        box = bounds[owner[ring]]
+        v = starts[ring]
+        for k in range(n + 1):
+            y, x = np.float64(table[v, 0]), np.float64(table[v, 1])
+            point[0], point[1] = a * x + b * y + c, d * x + e * y + f
+            to = at + 4 + 16 * (n - k if backwards else k)
+            for i in range(16):
+                wkb[to + i] = raw[i]
+            box[0], box[1] = min(box[0], point[0]), min(box[1], point[1])
+            box[2], box[3] = max(box[2], point[0]), max(box[3], point[1])
+            v = table[v, 2]
+
+
+@njit(nogil=True, cache=True)
+def _write_heads(wkb, offsets, pieces):
+    for i in range(len(pieces)):
+        _head(wkb, offsets[i], 6, pieces[i])
+
+
+@njit(nogil=True, cache=True)
+def _head(wkb, at, kind, parts):
+    wkb[at] = 1  # little-endian
+    _number(wkb, at + 1, kind)
+    _number(wkb, at + 5, parts)
+
+
+@njit(nogil=True, cache=True)
+def _number(wkb, at, value):
+    for i in range(4):
+        wkb[at + i] = (value >> (8 * i)) & 255

@@ -1,0 +1,282 @@
+"""Borders of labels as linked vertices, row by row: what bands of rows are cut into cannot matter.
+
+A *corner* (y, x) is where pixels (y-1, x-1), (y-1, x), (y, x-1) and (y, x) meet; outside the image
+is label 0. Every pixel edge between two labels is walked once for each of them, with the label to
+the right as seen on a screen::
+
+      right  ->            a pixel's border: along its top to the right, down, along its
+    +--------+             bottom to the left, up
+    |        |  down
+    +--------+             A ring is a list of vertices that each know the next one.
+      <-  left
+
+A corner is a vertex of a ring where the ring turns, and where three or four borders meet: so the
+rings of two neighbours have the same vertices along the border they share. Where a label touches
+itself across a corner, its rings stay with their own pixel; `segpipe.export.rings` decides which of
+them belong together.
+
+The kernel keeps, from one row of corners to the next, the vertex at the upper end of each vertical
+edge and nothing else. Time: about 1.5 ns a pixel and 10 ns a vertex; memory: 16 bytes and a label a
+vertex of the labels that have not ended.
+"""
+
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+Y, X, NEXT, ANCHOR = range(4)
+"""Columns of the vertices. ANCHOR: at the upper left end of a hole, a vertex of the same piece to
+its left; -1 elsewhere."""
+
+
+@dataclass(frozen=True)
+class Vertices:
+    """Vertices of rings, each one of a label's visits to a corner."""
+
+    table: np.ndarray
+    """int32 (n, 4): y, x, index of the next vertex, anchor."""
+    labels: np.ndarray
+    """(n,) label to which the vertex belongs."""
+    twins: np.ndarray
+    """int32 (m, 2): the two visits of a label that touches itself across a corner."""
+
+
+class Tracer:
+    """Takes an image's rows of labels from top to bottom, gives the borders of finished labels."""
+
+    def __init__(self, width: int, dtype: np.dtype) -> None:
+        self.dtype = dtype
+        self.row = 0
+        self._above = np.zeros(width, dtype)
+        self._ends = np.full((2, width + 1), -1, np.int32)
+        self._table = np.empty((4 * (width + 1) + 1024, 4), np.int32)
+        self._labels = np.empty(len(self._table), dtype)
+        self._twins = np.empty((2 * (width + 1) + 1024, 2), np.int32)
+        self._sizes = np.zeros(2, np.int64)
+
+    def add(self, band: np.ndarray) -> None:
+        """Take the next rows of labels, (rows, width)."""
+        if len(band) == 0:
+            return
+        state = (self._table, self._labels, self._twins, self._sizes)
+        # the corners of the first row lie between the last row of the band before and this one
+        first = np.stack([self._above, band[0]])
+        state = _trace(first, self.row, self._ends, *state)
+        state = _trace(band, self.row + 1, self._ends, *state)
+        self._table, self._labels, self._twins, self._sizes = state
+        self._above = band[-1].copy()
+        self.row += len(band)
+
+    def end(self) -> None:
+        """Take the row of background below the image."""
+        self.add(np.zeros((1, len(self._above)), self._above.dtype))
+
+    def take(self, known: np.ndarray, fresh: int, ended: np.ndarray) -> tuple[Vertices, np.ndarray]:
+        """Take the vertices of some labels out.
+
+        Parameters
+        ----------
+        known
+            Sorted labels, all that have occurred and were not taken.
+        fresh
+            Index in `known` from which on labels follow each other without a gap, mostly.
+        ended
+            bool, for each of `known`: its last row has passed.
+
+        Returns
+        -------
+        vertices, places
+            The vertices of the labels that ended, and for each its label's index in `known`.
+
+        Raises
+        ------
+        ValueError
+            A label is not in `known`.
+        """
+        n, pairs = self._sizes
+        labels = self._labels[:n]
+        places = np.empty(n, np.int32)
+        missing = _places(labels, known, fresh, ended, places)
+        if missing:
+            raise ValueError(f"label {labels[missing - 1]} is in the image but not in the table")
+        renamed, gone = _rename(places)
+        taken = Vertices(
+            np.empty((gone, 4), np.int32),
+            np.empty(gone, labels.dtype),
+            _taken_twins(self._twins[:pairs], renamed, places),
+        )
+        where = np.empty(gone, np.int32)
+        _move(self._table[:n], labels, places, renamed, taken.table, taken.labels, where)
+        _follow(self._ends, renamed, places)
+        kept = _kept_twins(self._twins[:pairs], renamed, places)
+        self._twins[: len(kept)] = kept
+        self._sizes[:] = n - gone, len(kept)
+        self._shrink()
+        return taken, where
+
+    def _shrink(self) -> None:
+        """Give memory back after a band with many vertices."""
+        n = int(self._sizes[0])
+        room = 2 * n + 4 * len(self._ends[0]) + 1024
+        if len(self._table) > 4 * room:
+            self._table, self._labels = self._table[:room].copy(), self._labels[:room].copy()
+
+
+@njit(nogil=True, cache=True)
+def _trace(rows, top, ends, table, labels, twins, sizes):
+    """Visit the rows of corners between the rows of pixels; `top` is the first one's y.
+
+    rows (h, w) labels; ends int32 (2, w + 1): vertex from which the border comes down at x, vertex
+    to which it goes up; the rest is the growing state, which is returned.
+    """
+    height, width = rows.shape
+    down, up = ends[0], ends[1]
+    zero = rows.dtype.type(0)
+    n, pairs = sizes[0], sizes[1]
+    key = np.empty(4, rows.dtype)
+    edge = np.empty(4, np.bool_)
+    before, after, visit = np.empty(4, np.int64), np.empty(4, np.int64), np.empty(4, np.int64)
+    for i in range(height - 1):
+        above, below = rows[i], rows[i + 1]
+        y = top + i
+        if n + 4 * (width + 1) > len(table):
+            table, labels = _grown(table, n, width), _grown(labels, n, width)
+        if pairs + 2 * (width + 1) > len(twins):
+            twins = _grown(twins, pairs, width)
+        right, left, begin = -1, -1, 0
+        nw, sw = zero, zero
+        for x in range(width + 1):
+            ne = above[x] if x < width else zero
+            se = below[x] if x < width else zero
+            if nw == sw and ne == se:  # nothing, or a vertical border that goes on
+                if sw != se:
+                    begin = x
+                nw, sw = ne, se
+                continue
+            if nw == ne and sw == se:  # a horizontal border that goes on
+                continue
+            # west, south, east, north; a border that comes in by an edge belongs to key[edge]
+            key[0], key[1], key[2], key[3] = sw, se, ne, nw
+            edge[0], edge[1], edge[2], edge[3] = nw != sw, sw != se, ne != se, nw != ne
+            before[0], before[1], before[2], before[3] = right, -1, -1, down[x]
+            after[0], after[1], after[2], after[3] = left, -1, -1, up[x]
+            for k in range(4):
+                if not edge[k] or key[k] == zero:
+                    continue
+                out = (k + 1) & 3
+                while not edge[out]:
+                    out = (out + 1) & 3
+                v = n
+                n += 1
+                visit[k] = v
+                labels[v] = key[k]
+                table[v, 0], table[v, 1] = y, x
+                table[v, 2] = after[out]
+                table[v, 3] = -1
+                if se != key[k] and ne == key[k] and sw == key[k]:
+                    table[v, 3] = up[begin]
+                if k == 0 or k == 3:
+                    table[before[k], 2] = v
+                elif k == 1:
+                    up[x] = v
+                else:
+                    left = v
+                if out == 1:
+                    down[x] = v
+                elif out == 2:
+                    right = v
+            if edge[0] and edge[1] and edge[2] and edge[3]:
+                if sw == ne and sw != zero:
+                    twins[pairs, 0], twins[pairs, 1] = visit[0], visit[2]
+                    pairs += 1
+                if nw == se and nw != zero:
+                    twins[pairs, 0], twins[pairs, 1] = visit[1], visit[3]
+                    pairs += 1
+            if edge[1]:
+                begin = x
+            nw, sw = ne, se
+    sizes[0], sizes[1] = n, pairs
+    return table, labels, twins, sizes
+
+
+@njit(nogil=True, cache=True)
+def _grown(array, n, width):
+    """Return a larger array that begins with the first n rows of this one."""
+    larger = np.empty((2 * len(array) + 4 * (width + 1), *array.shape[1:]), array.dtype)
+    larger[:n] = array[:n]
+    return larger
+
+
+@njit(nogil=True, cache=True)
+def _places(labels, known, fresh, ended, places):
+    """Write each vertex's index in `known` if its label has ended, else -1.
+
+    Returns 0, or 1 + the index of a vertex whose label is not known.
+    """
+    count = len(known)
+    last, last_place = labels.dtype.type(0), -1
+    for v in range(len(labels)):
+        label = labels[v]
+        if label != last:
+            at = -1
+            if fresh < count and label >= known[fresh]:
+                at = fresh + np.int64(label - known[fresh])
+            if at < 0 or at >= count or known[at] != label:
+                at = np.searchsorted(known, label)
+                if at >= count or known[at] != label:
+                    return v + 1
+            last, last_place = label, at if ended[at] else -1
+        places[v] = last_place
+    return 0
+
+
+@njit(nogil=True, cache=True)
+def _rename(places):
+    """Return the vertices' indices among those taken or among those kept, and how many go."""
+    renamed = np.empty(len(places), np.int32)
+    gone = kept = 0
+    for v in range(len(places)):
+        if places[v] >= 0:
+            renamed[v] = gone
+            gone += 1
+        else:
+            renamed[v] = kept
+            kept += 1
+    return renamed, gone
+
+
+@njit(nogil=True, cache=True)
+def _move(table, labels, places, renamed, taken, taken_labels, where):
+    """Copy what is taken, close the gaps, follow the new indices."""
+    for v in range(len(table)):
+        to, target, names = renamed[v], table, labels
+        if places[v] >= 0:
+            target, names = taken, taken_labels
+            where[to] = places[v]
+        follower, anchor = table[v, 2], table[v, 3]
+        target[to, 0], target[to, 1] = table[v, 0], table[v, 1]
+        target[to, 2] = renamed[follower] if follower >= 0 else -1
+        target[to, 3] = renamed[anchor] if anchor >= 0 else -1
+        names[to] = labels[v]
+
+
+@njit(nogil=True, cache=True)
+def _follow(ends, renamed, places):
+    for side in range(2):
+        for x in range(ends.shape[1]):
+            v = ends[side, x]
+            if v >= 0:
+                ends[side, x] = -1 if places[v] >= 0 else renamed[v]
+
+
+def _taken_twins(twins: np.ndarray, renamed: np.ndarray, places: np.ndarray) -> np.ndarray:
+    return renamed[twins[places[twins[:, 0]] >= 0]]
+
+
+def _kept_twins(twins: np.ndarray, renamed: np.ndarray, places: np.ndarray) -> np.ndarray:
+    return renamed[twins[places[twins[:, 0]] < 0]]
