@@ -40,9 +40,10 @@ ALLOWED = {
         "store",
         "verify",
     },
+    "export": {"errors", "export", "provenance", "store"},
     "view": {"errors", "store", "report", "tiles"},
     "progress": set(),
-    "cli": {"", "errors", "plan", "session", "progress", "methods", "view", "cli"},
+    "cli": {"", "errors", "plan", "session", "progress", "methods", "view", "export", "cli"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -56,7 +57,9 @@ HOMES = {
     "xarray": {"store"},
     "yaml": {"config"},
     "typer": {"cli", "flows"},
-    "pyarrow": {"store", "report"},
+    "pyarrow": {"store", "report", "export"},
+    "pyogrio": {"export"},
+    "rasterio": {"export"},
     "neuroglancer": {"view"},
     "torch": {"nets"},
 }

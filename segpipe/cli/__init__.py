@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from segpipe.cli import run, show
+from segpipe.cli import export, run, show
 from segpipe.cli.shared import EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED, app, err
 from segpipe.errors import InputError, SegpipeError
 
-__all__ = ["app", "main", "run", "show"]
+__all__ = ["app", "export", "main", "run", "show"]
 
 
 def main() -> None:
