@@ -136,14 +136,13 @@ def _ended(
 ) -> Iterator[Features]:
     """Yield the segments whose last corners have been seen."""
     labels, stops = waiting.labels, waiting.stops
-    ended = stops < tracer.row
-    places = np.flatnonzero(ended)
+    places = np.flatnonzero(stops < tracer.row)
     places = places[np.lexsort((labels[places], stops[places]))]
     ranks = np.full(len(labels), -1, np.int32)
     ranks[places] = np.arange(len(places), dtype=np.int32)
     try:
-        vertices, where = tracer.take(labels.astype(tracer.dtype), fresh, ended)
-        found = shapes(vertices, ranks[where], len(places), transform)
+        vertices = tracer.take(labels.astype(tracer.dtype), fresh, ranks)
+        found = shapes(vertices, transform)
     except ValueError as error:
         raise RunError(f"{error}; `segpipe verify` says what is damaged") from error
     rows = waiting.take(places)

@@ -17,8 +17,10 @@ from segpipe.store.arrays import open_array
 from segpipe.store.folder import Folder
 from segpipe.store.objects import open_object
 
-BAND_PIXELS = 1 << 24
-"""Pixels read at a time, unless a row of the array's chunks is larger."""
+READ_PIXELS = 1 << 25
+"""Pixels read at a time: whole rows of chunks, unless the image is wider than 65,536 pixels."""
+BAND_PIXELS = 1 << 22
+"""Pixels handed out at a time: few, as what is made of them should stay near the processor."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,18 @@ class Layer:
         """The label image as an array to be read in windows."""
         return open_array(self.folder / IMAGE, f"labels/{self.stage}/0")
 
-    def bands(self, pixels: int = BAND_PIXELS) -> Iterator[np.ndarray]:
-        """Yield the label image from top to bottom in bands of about so many pixels."""
+    def bands(self) -> Iterator[np.ndarray]:
+        """Yield the label image from top to bottom in bands of rows."""
         labels = self.labels
-        step = band_rows(self.shape[1], labels.chunks[0], pixels)
-        for top in range(0, self.shape[0], step):
+        height, width = self.shape
+        step, rows = read_rows(width, labels.chunks[0]), max(1, BAND_PIXELS // width)
+        for top in range(0, height, step):
             try:
-                yield np.ascontiguousarray(labels[top : top + step])
+                read = labels[top : top + step]
             except Exception as error:  # every codec has its own word for damage
                 raise RunError(f"the labels in {self.folder} are damaged: {error}") from error
+            for row in range(0, len(read), rows):
+                yield np.ascontiguousarray(read[row : row + rows])
 
     def open_table(self) -> pq.ParquetFile:
         """Open the table of segments for reading row group by row group."""
@@ -103,16 +108,11 @@ def open_layer(run: str, stage: str | None) -> Layer:
     )
 
 
-def band_rows(width: int, chunk: int, pixels: int) -> int:
-    """Return how many rows to read at a time: whole rows of chunks if they fit, none read twice.
+def read_rows(width: int, chunk: int) -> int:
+    """Return how many rows to read at a time: a row of chunks, or parts of it if that is too much.
 
-    >>> band_rows(10_000, 512, 1 << 24), band_rows(60_000, 512, 1 << 24)
-    (1536, 512)
-    >>> band_rows(100_000, 512, 1 << 24)  # half a row of chunks: every chunk is decoded twice
-    256
+    >>> read_rows(60_000, 512), read_rows(100_000, 512)  # the second decodes every chunk twice
+    (512, 256)
     """
-    rows = max(1, pixels // width)
-    if rows >= chunk:
-        return rows // chunk * chunk
-    parts = -(-chunk // rows)
-    return chunk if 2 * rows >= chunk else -(-chunk // parts)
+    parts = -(-chunk * width // READ_PIXELS)
+    return max(1, -(-chunk // parts))

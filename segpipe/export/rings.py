@@ -45,65 +45,37 @@ class Shapes:
     """int64 (n,): pixels inside."""
 
 
-def shapes(vertices: Vertices, ranks: np.ndarray, count: int, transform: Transform) -> Shapes:
-    """Return the polygons of `count` labels.
+def shapes(vertices: Vertices, transform: Transform) -> Shapes:
+    """Return the polygons of labels from their borders; `transform` takes (column, row).
 
-    Parameters
-    ----------
-    vertices
-        All vertices of these labels.
-    ranks
-        int32, for each vertex, where its label stands in what is returned.
-    count
-        Number of labels.
-    transform
-        From corners (column, row) to coordinates.
+    Raises
+    ------
+    ValueError
+        A label has no pixel.
 
     Notes
     -----
-    About 40 ns a vertex.
+    Time: about 60 ns a vertex.
     """
-    table = vertices.table
+    table, begins = vertices.table, vertices.begins
+    if (begins[1:] == begins[:-1]).any():
+        raise ValueError("a label is in the table but not in the image")
+    count = len(begins) - 1
     _untangle(table, vertices.twins)
     ring_of, starts, sizes, areas = _rings(table)
-    outlines = _outlines(table, ring_of, starts, areas)
-    first = table[starts]
-    outer = first[outlines]
-    order = np.lexsort(
-        (first[:, 1], first[:, 0], areas < 0, outer[:, 1], outer[:, 0], ranks[starts])
-    )
-    owner = ranks[starts][order]
+    # rings come sorted by label and first corner, and an outline before its holes
+    order = np.argsort(_outlines(table, ring_of, starts, areas), kind="stable")
+    starts, sizes, areas = starts[order], sizes[order], areas[order]
+    owner = np.searchsorted(begins, starts, "right") - 1
+    offsets, places = _layout(owner, areas > 0, sizes, count)
+    wkb, bounds = np.empty(offsets[-1], np.uint8), np.empty((count, 4))
+    holes = _holes(areas)
+    matrix = np.array(transform)
+    _write(table, starts, sizes, holes, places, owner, matrix, wkb, bounds)
+    _write_heads(wkb, offsets, np.bincount(owner[areas > 0], minlength=count))
     inside = np.zeros(count, np.int64)
-    np.add.at(inside, owner, areas[order])
-    if not inside.all():
-        raise ValueError("a label is in the table but not in the image")
-    places = _layout(owner, areas[order] > 0, sizes[order], count)
-    total, pieces = places[0], np.bincount(owner[areas[order] > 0], minlength=count)
-    wkb = np.empty(total[-1], np.uint8)
-    bounds = np.empty((count, 4))
-    holes = _holes(areas[order])
-    _write(
-        *(table, starts[order], sizes[order], holes, places[1], wkb),
-        *(np.array(transform), owner, bounds),
-    )
-    _write_heads(wkb, total, pieces)
-    return Shapes(wkb, total, bounds, inside)
-
-
-@njit(nogil=True, cache=True)
-def _walk(table):
-    """Return a number for each vertex that is the same for all of its ring."""
-    ring_of = np.full(len(table), -1, np.int32)
-    count = 0
-    for begin in range(len(table)):
-        if ring_of[begin] >= 0:
-            continue
-        v = begin
-        while ring_of[v] < 0:
-            ring_of[v] = count
-            v = table[v, 2]
-        count += 1
-    return ring_of, count
+    np.add.at(inside, owner, areas)
+    return Shapes(wkb, offsets, bounds, inside)
 
 
 @njit(nogil=True, cache=True)
@@ -111,7 +83,12 @@ def _untangle(table, twins):
     """Cut rings that pass a corner twice."""
     if len(twins) == 0:
         return
-    ring_of, _ = _walk(table)
+    ring_of = np.full(len(table), -1, np.int32)
+    for begin in twins.ravel():
+        v = begin
+        while ring_of[v] < 0:
+            ring_of[v] = begin
+            v = table[v, 2]
     for i in range(len(twins)):
         a, b = twins[i]
         if ring_of[a] == ring_of[b]:
@@ -121,18 +98,23 @@ def _untangle(table, twins):
 @njit(nogil=True, cache=True)
 def _rings(table):
     """Return ring of each vertex; first corner, number of vertices and signed area of each ring."""
-    ring_of, count = _walk(table)
-    starts = np.full(count, -1, np.int32)
-    sizes = np.zeros(count, np.int32)
-    areas = np.zeros(count, np.int64)
-    for v in range(len(table)):
-        ring, follower = ring_of[v], table[v, 2]
-        sizes[ring] += 1
-        areas[ring] += np.int64(table[v, 1]) * (table[follower, 0] - table[v, 0])
-        s = starts[ring]
-        if s < 0 or (table[v, 0], table[v, 1]) < (table[s, 0], table[s, 1]):
-            starts[ring] = v
-    return ring_of, starts, sizes, areas
+    ring_of = np.full(len(table), -1, np.int32)
+    starts = np.empty(len(table) // 4, np.int32)  # no ring has less than four
+    sizes, areas = np.empty(len(starts), np.int32), np.empty(len(starts), np.int64)
+    count = 0
+    for begin in range(len(table)):
+        if ring_of[begin] >= 0:
+            continue
+        v, size, area = begin, 0, 0
+        while ring_of[v] < 0:
+            ring_of[v] = count
+            follower = table[v, 2]
+            area += np.int64(table[v, 1]) * (table[follower, 0] - table[v, 0])
+            size += 1
+            v = follower
+        starts[count], sizes[count], areas[count] = begin, size, area
+        count += 1
+    return ring_of, starts[:count], sizes[:count], areas[:count]
 
 
 @njit(nogil=True, cache=True)
@@ -183,7 +165,7 @@ def _holes(areas):
 
 
 @njit(nogil=True, cache=True)
-def _write(table, starts, sizes, holes, places, wkb, transform, owner, bounds):
+def _write(table, starts, sizes, holes, places, owner, transform, wkb, bounds):
     """Write the rings' points, before each outline the head of its polygon; find the bounds."""
     a, b, c, d, e, f = transform
     backwards = a * e - b * d < 0  # the y axis points the other way

@@ -36,12 +36,13 @@ its left; -1 elsewhere."""
 
 @dataclass(frozen=True)
 class Vertices:
-    """Vertices of rings, each one of a label's visits to a corner."""
+    """Borders of some labels."""
 
     table: np.ndarray
-    """int32 (n, 4): y, x, index of the next vertex, anchor."""
-    labels: np.ndarray
-    """(n,) label to which the vertex belongs."""
+    """int32 (n, 4): y, x, index of the next vertex, anchor; label by label, the vertices of each
+    from top to bottom, left to right."""
+    begins: np.ndarray
+    """int64 (labels + 1,): first vertex of each label, and the number of vertices."""
     twins: np.ndarray
     """int32 (m, 2): the two visits of a label that touches itself across a corner."""
 
@@ -76,8 +77,8 @@ class Tracer:
         """Take the row of background below the image."""
         self.add(np.zeros((1, len(self._above)), self._above.dtype))
 
-    def take(self, known: np.ndarray, fresh: int, ended: np.ndarray) -> tuple[Vertices, np.ndarray]:
-        """Take the vertices of some labels out.
+    def take(self, known: np.ndarray, fresh: int, ranks: np.ndarray) -> Vertices:
+        """Take the borders of some labels out.
 
         Parameters
         ----------
@@ -85,13 +86,8 @@ class Tracer:
             Sorted labels, all that have occurred and were not taken.
         fresh
             Index in `known` from which on labels follow each other without a gap, mostly.
-        ended
-            bool, for each of `known`: its last row has passed.
-
-        Returns
-        -------
-        vertices, places
-            The vertices of the labels that ended, and for each its label's index in `known`.
+        ranks
+            int32, for each of `known`: -1 if it goes on, else its place among those taken.
 
         Raises
         ------
@@ -99,25 +95,22 @@ class Tracer:
             A label is not in `known`.
         """
         n, pairs = self._sizes
-        labels = self._labels[:n]
+        table, labels, twins = self._table[:n], self._labels[:n], self._twins[:pairs]
         places = np.empty(n, np.int32)
-        missing = _places(labels, known, fresh, ended, places)
+        missing = _places(labels, known, fresh, ranks, places)
         if missing:
             raise ValueError(f"label {labels[missing - 1]} is in the image but not in the table")
-        renamed, gone = _rename(places)
-        taken = Vertices(
-            np.empty((gone, 4), np.int32),
-            np.empty(gone, labels.dtype),
-            _taken_twins(self._twins[:pairs], renamed, places),
-        )
-        where = np.empty(gone, np.int32)
-        _move(self._table[:n], labels, places, renamed, taken.table, taken.labels, where)
+        renamed, begins = _rename(places, int(ranks.max(initial=-1)) + 1)
+        taken = np.empty((begins[-1], 4), np.int32)
+        _move(table, labels, places, renamed, taken)
         _follow(self._ends, renamed, places)
-        kept = _kept_twins(self._twins[:pairs], renamed, places)
+        go = places[twins[:, 0]] >= 0
+        kept = renamed[twins[~go]]
+        found = Vertices(taken, begins, renamed[twins[go]])
         self._twins[: len(kept)] = kept
-        self._sizes[:] = n - gone, len(kept)
+        self._sizes[:] = n - len(taken), len(kept)
         self._shrink()
-        return taken, where
+        return found
 
     def _shrink(self) -> None:
         """Give memory back after a band with many vertices."""
@@ -213,13 +206,13 @@ def _grown(array, n, width):
 
 
 @njit(nogil=True, cache=True)
-def _places(labels, known, fresh, ended, places):
-    """Write each vertex's index in `known` if its label has ended, else -1.
+def _places(labels, known, fresh, ranks, places):
+    """Write the rank of each vertex's label, -1 for labels that go on.
 
     Returns 0, or 1 + the index of a vertex whose label is not known.
     """
     count = len(known)
-    last, last_place = labels.dtype.type(0), -1
+    last, rank = labels.dtype.type(0), np.int32(-1)
     for v in range(len(labels)):
         label = labels[v]
         if label != last:
@@ -230,53 +223,52 @@ def _places(labels, known, fresh, ended, places):
                 at = np.searchsorted(known, label)
                 if at >= count or known[at] != label:
                     return v + 1
-            last, last_place = label, at if ended[at] else -1
-        places[v] = last_place
+            last, rank = label, ranks[at]
+        places[v] = rank
     return 0
 
 
 @njit(nogil=True, cache=True)
-def _rename(places):
-    """Return the vertices' indices among those taken or among those kept, and how many go."""
+def _rename(places, count):
+    """Return the vertices' new indices, sorted by label if they go; and where labels begin."""
+    begins = np.zeros(count + 1, np.int64)
+    for v in range(len(places)):
+        begins[places[v] + 1] += 1
+    kept, begins[0] = 0, 0
+    for i in range(count):
+        begins[i + 1] += begins[i]
+    ends = begins.copy()
     renamed = np.empty(len(places), np.int32)
-    gone = kept = 0
     for v in range(len(places)):
         if places[v] >= 0:
-            renamed[v] = gone
-            gone += 1
+            renamed[v] = ends[places[v]]
+            ends[places[v]] += 1
         else:
             renamed[v] = kept
             kept += 1
-    return renamed, gone
+    return renamed, begins
 
 
 @njit(nogil=True, cache=True)
-def _move(table, labels, places, renamed, taken, taken_labels, where):
+def _move(table, labels, places, renamed, taken):
     """Copy what is taken, close the gaps, follow the new indices."""
     for v in range(len(table)):
-        to, target, names = renamed[v], table, labels
+        to, target = renamed[v], table
         if places[v] >= 0:
-            target, names = taken, taken_labels
-            where[to] = places[v]
+            target = taken
+        else:
+            labels[to] = labels[v]
         follower, anchor = table[v, 2], table[v, 3]
         target[to, 0], target[to, 1] = table[v, 0], table[v, 1]
         target[to, 2] = renamed[follower] if follower >= 0 else -1
         target[to, 3] = renamed[anchor] if anchor >= 0 else -1
-        names[to] = labels[v]
 
 
 @njit(nogil=True, cache=True)
 def _follow(ends, renamed, places):
+    """Let the ends of open borders follow their vertices."""
     for side in range(2):
         for x in range(ends.shape[1]):
             v = ends[side, x]
             if v >= 0:
                 ends[side, x] = -1 if places[v] >= 0 else renamed[v]
-
-
-def _taken_twins(twins: np.ndarray, renamed: np.ndarray, places: np.ndarray) -> np.ndarray:
-    return renamed[twins[places[twins[:, 0]] >= 0]]
-
-
-def _kept_twins(twins: np.ndarray, renamed: np.ndarray, places: np.ndarray) -> np.ndarray:
-    return renamed[twins[places[twins[:, 0]] < 0]]

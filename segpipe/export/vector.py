@@ -122,7 +122,9 @@ def write_geoparquet(layer: Layer, path: Path, say: Callable[[int], None]) -> No
         schema = table.schema_arrow.remove_metadata()
     schema = schema.append(pa.field("bbox", BOX)).append(pa.field(GEOMETRY, pa.binary()))
     extent = np.array([np.inf, np.inf, -np.inf, -np.inf])
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    names = [field.name for field in schema if field.name != GEOMETRY]
+    options: dict[str, Any] = {"use_dictionary": names, "write_statistics": names}
+    with pq.ParquetWriter(path, schema, compression="zstd", **options) as writer:
         for found in ahead(_counted(features(layer), say)):
             extent[:2] = np.minimum(extent[:2], found.bounds[:, :2].min(axis=0))
             extent[2:] = np.maximum(extent[2:], found.bounds[:, 2:].max(axis=0))
