@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from segpipe.export.corners import ANCHOR, NEXT, X, Y
 from segpipe.export.trace import Vertices
 
 Transform = tuple[float, float, float, float, float, float]
@@ -88,11 +89,11 @@ def _untangle(table, twins):
         v = begin
         while ring_of[v] < 0:
             ring_of[v] = begin
-            v = table[v, 2]
+            v = table[v, NEXT]
     for i in range(len(twins)):
         a, b = twins[i]
         if ring_of[a] == ring_of[b]:
-            table[a, 2], table[b, 2] = table[b, 2], table[a, 2]
+            table[a, NEXT], table[b, NEXT] = table[b, NEXT], table[a, NEXT]
 
 
 @njit(nogil=True, cache=True)
@@ -108,8 +109,8 @@ def _rings(table):
         v, size, area = begin, 0, 0
         while ring_of[v] < 0:
             ring_of[v] = count
-            follower = table[v, 2]
-            area += np.int64(table[v, 1]) * (table[follower, 0] - table[v, 0])
+            follower = table[v, NEXT]
+            area += np.int64(table[v, X]) * (table[follower, Y] - table[v, Y])
             size += 1
             v = follower
         starts[count], sizes[count], areas[count] = begin, size, area
@@ -128,13 +129,13 @@ def _outlines(table, ring_of, starts, areas):
     for begin in range(len(starts)):
         ring = begin
         while areas[ring] < 0 and outlines[ring] < 0:
-            ring = ring_of[table[starts[ring], 3]]
+            ring = ring_of[table[starts[ring], ANCHOR]]
         found = ring if outlines[ring] < 0 else outlines[ring]
         ring = begin
         while outlines[ring] < 0:
             outlines[ring] = found
             if areas[ring] < 0:
-                ring = ring_of[table[starts[ring], 3]]
+                ring = ring_of[table[starts[ring], ANCHOR]]
     return outlines
 
 
@@ -147,9 +148,9 @@ def _layout(owner, outline, sizes, count):
     for ring in range(len(owner)):
         if ring == 0 or owner[ring] != owner[ring - 1]:
             total[owner[ring]] = at
-            at += 9
+            at += HEAD
         if outline[ring]:
-            at += 9
+            at += HEAD
         places[ring] = at
         at += 4 + 16 * (np.int64(sizes[ring]) + 1)
     total[count] = at
@@ -176,25 +177,25 @@ def _write(table, starts, sizes, holes, places, owner, transform, wkb, bounds):
     for ring in range(len(starts)):
         at, n = places[ring], np.int64(sizes[ring])
         if holes[ring] >= 0:
-            _head(wkb, at - 9, 3, holes[ring] + 1)
+            _head(wkb, at - HEAD, POLYGON, holes[ring] + 1)
         _number(wkb, at, n + 1)
         box = bounds[owner[ring]]
         v = starts[ring]
         for k in range(n + 1):
-            y, x = np.float64(table[v, 0]), np.float64(table[v, 1])
+            y, x = np.float64(table[v, Y]), np.float64(table[v, X])
             point[0], point[1] = a * x + b * y + c, d * x + e * y + f
             to = at + 4 + 16 * (n - k if backwards else k)
             for i in range(16):
                 wkb[to + i] = raw[i]
             box[0], box[1] = min(box[0], point[0]), min(box[1], point[1])
             box[2], box[3] = max(box[2], point[0]), max(box[3], point[1])
-            v = table[v, 2]
+            v = table[v, NEXT]
 
 
 @njit(nogil=True, cache=True)
 def _write_heads(wkb, offsets, pieces):
     for i in range(len(pieces)):
-        _head(wkb, offsets[i], 6, pieces[i])
+        _head(wkb, offsets[i], MULTIPOLYGON, pieces[i])
 
 
 @njit(nogil=True, cache=True)

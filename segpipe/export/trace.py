@@ -29,9 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-Y, X, NEXT, ANCHOR = range(4)
-"""Columns of the vertices. ANCHOR: at the upper left end of a hole, a vertex of the same piece to
-its left; -1 elsewhere."""
+from segpipe.export.corners import ANCHOR, NEXT, X, Y, trace
 
 
 @dataclass(frozen=True)
@@ -64,12 +62,12 @@ class Tracer:
         """Take the next rows of labels, (rows, width)."""
         if len(band) == 0:
             return
-        state = (self._table, self._labels, self._twins, self._sizes)
-        # the corners of the first row lie between the last row of the band before and this one
+        pool = (self._table, self._labels, self._twins, self._sizes)
+        # the first row of corners lies between the last row of the band before and this one
         first = np.stack([self._above, band[0]])
-        state = _trace(first, self.row, self._ends, *state)
-        state = _trace(band, self.row + 1, self._ends, *state)
-        self._table, self._labels, self._twins, self._sizes = state
+        pool = trace(first, self.row, self._ends, pool)
+        pool = trace(band, self.row + 1, self._ends, pool)
+        self._table, self._labels, self._twins, self._sizes = pool
         self._above = band[-1].copy()
         self.row += len(band)
 
@@ -118,91 +116,6 @@ class Tracer:
         room = 2 * n + 4 * len(self._ends[0]) + 1024
         if len(self._table) > 4 * room:
             self._table, self._labels = self._table[:room].copy(), self._labels[:room].copy()
-
-
-@njit(nogil=True, cache=True)
-def _trace(rows, top, ends, table, labels, twins, sizes):
-    """Visit the rows of corners between the rows of pixels; `top` is the first one's y.
-
-    rows (h, w) labels; ends int32 (2, w + 1): vertex from which the border comes down at x, vertex
-    to which it goes up; the rest is the growing state, which is returned.
-    """
-    height, width = rows.shape
-    down, up = ends[0], ends[1]
-    zero = rows.dtype.type(0)
-    n, pairs = sizes[0], sizes[1]
-    key = np.empty(4, rows.dtype)
-    edge = np.empty(4, np.bool_)
-    before, after, visit = np.empty(4, np.int64), np.empty(4, np.int64), np.empty(4, np.int64)
-    for i in range(height - 1):
-        above, below = rows[i], rows[i + 1]
-        y = top + i
-        if n + 4 * (width + 1) > len(table):
-            table, labels = _grown(table, n, width), _grown(labels, n, width)
-        if pairs + 2 * (width + 1) > len(twins):
-            twins = _grown(twins, pairs, width)
-        right, left, begin = -1, -1, 0
-        nw, sw = zero, zero
-        for x in range(width + 1):
-            ne = above[x] if x < width else zero
-            se = below[x] if x < width else zero
-            if nw == sw and ne == se:  # nothing, or a vertical border that goes on
-                if sw != se:
-                    begin = x
-                nw, sw = ne, se
-                continue
-            if nw == ne and sw == se:  # a horizontal border that goes on
-                continue
-            # west, south, east, north; a border that comes in by an edge belongs to key[edge]
-            key[0], key[1], key[2], key[3] = sw, se, ne, nw
-            edge[0], edge[1], edge[2], edge[3] = nw != sw, sw != se, ne != se, nw != ne
-            before[0], before[1], before[2], before[3] = right, -1, -1, down[x]
-            after[0], after[1], after[2], after[3] = left, -1, -1, up[x]
-            for k in range(4):
-                if not edge[k] or key[k] == zero:
-                    continue
-                out = (k + 1) & 3
-                while not edge[out]:
-                    out = (out + 1) & 3
-                v = n
-                n += 1
-                visit[k] = v
-                labels[v] = key[k]
-                table[v, 0], table[v, 1] = y, x
-                table[v, 2] = after[out]
-                table[v, 3] = -1
-                if se != key[k] and ne == key[k] and sw == key[k]:
-                    table[v, 3] = up[begin]
-                if k == 0 or k == 3:
-                    table[before[k], 2] = v
-                elif k == 1:
-                    up[x] = v
-                else:
-                    left = v
-                if out == 1:
-                    down[x] = v
-                elif out == 2:
-                    right = v
-            if edge[0] and edge[1] and edge[2] and edge[3]:
-                if sw == ne and sw != zero:
-                    twins[pairs, 0], twins[pairs, 1] = visit[0], visit[2]
-                    pairs += 1
-                if nw == se and nw != zero:
-                    twins[pairs, 0], twins[pairs, 1] = visit[1], visit[3]
-                    pairs += 1
-            if edge[1]:
-                begin = x
-            nw, sw = ne, se
-    sizes[0], sizes[1] = n, pairs
-    return table, labels, twins, sizes
-
-
-@njit(nogil=True, cache=True)
-def _grown(array, n, width):
-    """Return a larger array that begins with the first n rows of this one."""
-    larger = np.empty((2 * len(array) + 4 * (width + 1), *array.shape[1:]), array.dtype)
-    larger[:n] = array[:n]
-    return larger
 
 
 @njit(nogil=True, cache=True)
@@ -258,10 +171,10 @@ def _move(table, labels, places, renamed, taken):
             target = taken
         else:
             labels[to] = labels[v]
-        follower, anchor = table[v, 2], table[v, 3]
-        target[to, 0], target[to, 1] = table[v, 0], table[v, 1]
-        target[to, 2] = renamed[follower] if follower >= 0 else -1
-        target[to, 3] = renamed[anchor] if anchor >= 0 else -1
+        follower, anchor = table[v, NEXT], table[v, ANCHOR]
+        target[to, Y], target[to, X] = table[v, Y], table[v, X]
+        target[to, NEXT] = renamed[follower] if follower >= 0 else -1
+        target[to, ANCHOR] = renamed[anchor] if anchor >= 0 else -1
 
 
 @njit(nogil=True, cache=True)
