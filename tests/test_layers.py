@@ -58,7 +58,7 @@ HOMES = {
     "yaml": {"config"},
     "typer": {"cli", "flows"},
     "pyarrow": {"store", "report", "export"},
-    "pyogrio": {"export"},
+    "pyogrio": {"export", "readers"},
     "rasterio": {"export"},
     "neuroglancer": {"view"},
     "torch": {"nets"},

@@ -90,7 +90,7 @@ class Tracer:
         Raises
         ------
         ValueError
-            A label is not in `known`.
+            A label is not in `known`, or its border is still open.
         """
         n, pairs = self._sizes
         table, labels, twins = self._table[:n], self._labels[:n], self._twins[:pairs]
@@ -101,6 +101,8 @@ class Tracer:
         renamed, begins = _rename(places, int(ranks.max(initial=-1)) + 1)
         taken = np.empty((begins[-1], 4), np.int32)
         _move(table, labels, places, renamed, taken)
+        if (taken[:, NEXT] < 0).any():
+            raise ValueError("a label goes on below the last row that the table says")
         _follow(self._ends, renamed, places)
         go = places[twins[:, 0]] >= 0
         kept = renamed[twins[~go]]

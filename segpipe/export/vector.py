@@ -4,6 +4,9 @@ GeoPackage and GeoJSON are written by GDAL (in pyogrio) from a stream of Arrow b
 by pyarrow. Coordinates are those of the source's coordinate system, GeoJSON's are WGS 84 longitude
 and latitude, as RFC 7946 demands. Without georeference all of them hold pixels: x = column, y = row
 of pixel corners, downwards from the image's upper left corner, and name no coordinate system.
+
+Text and reprojection make GeoJSON ten times as slow as the others: it is for the web and for small
+images.
 """
 
 from __future__ import annotations

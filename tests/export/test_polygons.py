@@ -156,7 +156,9 @@ def test_labels_with_gaps__are_found() -> None:
     assert {label // 3: wkb for label, wkb in polygons(labels * 3, 7).items()} == polygons(labels)
 
 
-@pytest.mark.parametrize("change", ["another label", "a pixel more", "a row missing"])
+@pytest.mark.parametrize(
+    "change", ["another label", "a pixel more", "a row missing", "an end too early"]
+)
 def test_table_of_other_labels__is_refused(change: str) -> None:
     labels = blobs((40, 30))
     table = table_of(labels)
@@ -164,7 +166,9 @@ def test_table_of_other_labels__is_refused(change: str) -> None:
         labels[20, 10] = labels.max() + 1
     elif change == "a pixel more":
         labels[20, 10] = labels[20, 10] % labels.max() + 1
+    elif change == "an end too early":
+        table["bbox-2"] = table["bbox-2"] - 3
     else:
         table = {name: column[:-1] for name, column in table.items()}
     with pytest.raises(RunError, match="segpipe verify"):
-        list(joined([labels], parquet(table), labels.shape))
+        list(joined(np.split(labels, 8), parquet(table), labels.shape))
