@@ -94,7 +94,8 @@ def test_methods__lists_and_explains() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "plan", "resume", "methods", "digest", "verify", "view"]
+    "command",
+    ["", "run", "plan", "resume", "methods", "digest", "verify", "view", "export"],
 )
 def test_help__is_there(command: str) -> None:
     text = segpipe(*command.split(), "--help")

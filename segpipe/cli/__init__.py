@@ -5,11 +5,20 @@ from __future__ import annotations
 import signal
 import sys
 
-from segpipe.cli import run, score, show
+# in the order of the help
+from segpipe.cli import run
+
+# isort: split
+from segpipe.cli import show
+
+# isort: split
+from segpipe.cli import export, score
+
+# isort: split
 from segpipe.cli.shared import EXIT_FAILED, EXIT_INPUT, app, err
 from segpipe.errors import InputError, SegpipeError
 
-__all__ = ["app", "main", "run", "score", "show"]
+__all__ = ["app", "export", "main", "run", "score", "show"]
 
 
 def main() -> None:

@@ -1,0 +1,31 @@
+"""Commands that hand results on: `segpipe export`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from segpipe.cli.shared import Debug, RunPath, app, out
+
+
+@app.command()
+def export(
+    run: RunPath,
+    to: Annotated[
+        str,
+        typer.Option(
+            help="File to write: .gpkg, .parquet or .geojson (polygons with all columns of the "
+            "table), .tif (labels as COG), .csv (the table).",
+            show_default=False,
+        ),
+    ],
+    stage: Annotated[str | None, typer.Option(help="Label image, when there are several.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write the segments as polygons, raster or table for QGIS, GDAL, geopandas and others."""
+    from segpipe.export import export as write
+
+    for path in write(run, to, stage, force=force):
+        out.print(path, markup=False)

@@ -1,0 +1,135 @@
+"""Time exports: `python tests/bench/bench_export.py --segments 1000000`.
+
+Makes the folder of a finished run, once, with the store alone: cells of about 200 px with noisy
+borders, some in pieces, numbered and measured as a run does it. Then exports it to every format,
+each in a process of its own, and prints seconds, peak memory and size of the file. The first export
+compiles the kernels and is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from segpipe.regions import measure
+from segpipe.store.arrays import Region, create_array
+from segpipe.store.folder import Folder
+from segpipe.tiles import Box
+
+CELL = 14
+"""Edge of a cell (px)."""
+TILE = 1024
+UTM = {"transform": (0.5, 0.0, 500_000.0, 0.0, -0.5, 5_400_000.0), "crs": "EPSG:32632"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--segments", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path, default=Path("runs/bench"))
+    parser.add_argument(
+        "--formats", nargs="+", default=["parquet", "gpkg", "geojson", "csv", "tif"]
+    )
+    args = parser.parse_args()
+    run = args.folder / f"export-{args.segments}"
+    if not (run / "run.json").exists():
+        make_run(run, args.segments)
+    state = json.loads((run / "run.json").read_text())
+    height, width = state["source"]["shape"]
+    count = state["labels"]["cells"]["segments"]
+    print(f"{height} x {width} px, {count:,} segments")
+    small = args.folder / "export-2000"
+    if not (small / "run.json").exists():
+        make_run(small, 2000)
+    for ending in args.formats:
+        export(small, args.folder / f"small.{ending}")
+        target = args.folder / f"cells.{ending}"
+        seconds, peak = export(run, target)
+        size = sum(p.stat().st_size for p in args.folder.glob(f"cells*.{ending}"))
+        print(f"{ending:<8}{seconds:7.1f} s  peak {peak / 1e6:6.0f} MB  file {size / 1e6:6.0f} MB")
+
+
+def export(run: Path, target: Path) -> tuple[float, float]:
+    """Return seconds and peak bytes of an export."""
+    begun = time.time()
+    command = [sys.executable, "-m", "segpipe", "export", str(run), "--to", str(target), "--force"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        _, code, usage = wait(process.pid)
+    if code:
+        raise SystemExit(f"{' '.join(command)} failed")
+    return time.time() - begun, usage.ru_maxrss * 1024
+
+
+def wait(pid: int) -> tuple[int, int, resource.struct_rusage]:
+    import os
+
+    return os.wait4(pid, 0)
+
+
+def make_run(where: Path, segments: int) -> None:
+    """Write a run of about so many segments."""
+    down = round((segments / 1.5) ** 0.5)
+    shape = (down * CELL, -(-segments // down) * CELL)
+    rank, rows = ranked(shape)
+    inside = Folder(str(where)) / "image.ome.zarr"
+    create_array(inside, "labels/cells/0", shape, "uint32", (TILE, TILE))
+    for top, cells in bands(shape):
+        labels = rank[cells]
+        for left in range(0, shape[1], TILE):
+            part = labels[:, left : left + TILE]
+            box = Box((top, left), (top + part.shape[0], left + part.shape[1]))
+            Region(inside, "labels/cells/0", box).write(np.ascontiguousarray(part))
+    columns = measure.columns(rows, floating=False)
+    pq.write_table(pa.table(columns), where / "segments.parquet", row_group_size=1 << 16)
+    state = {"state": "complete", "source": {"shape": shape, "pixel_unit": "metre", **UTM}}
+    state["labels"] = {"cells": {"digest": "", "segments": len(rows)}}
+    state |= {"identity": "", "config": {}, "tile": (TILE, TILE), "process": {}, "resumed": 0}
+    (where / "run.json").write_text(json.dumps(state))
+
+
+def ranked(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the label of every cell, by first pixel, and the rows of sums, by label."""
+    parts, firsts = [], []
+    for top, cells in bands(shape):
+        names, first, local = np.unique(cells, return_index=True, return_inverse=True)
+        regions = (local.reshape(cells.shape) + 1).astype(np.uint32)
+        image = (cells[..., None] * 7 % 251).astype(np.uint8)
+        sums = measure.sums(regions, image, len(names), (top, 0))
+        parts.append(np.column_stack([names, sums]))
+        firsts.append(np.stack([names, first + top * shape[1]]))
+    rows = measure.combine(np.concatenate(parts))
+    names, firsts = np.concatenate(firsts, axis=1)
+    order = np.lexsort((firsts, names))
+    new = np.r_[True, np.diff(names[order]) > 0]
+    by_first = np.argsort(firsts[order][new])
+    rank = np.zeros(int(rows[-1, 0]) + 1, np.uint32)
+    rank[rows[by_first, 0]] = np.arange(1, len(rows) + 1)
+    rows = rows[by_first]
+    rows[:, 0] = np.arange(1, len(rows) + 1)
+    return rank, rows
+
+
+def bands(shape: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (first row, cells) of bands of tiles."""
+    across = shape[1] // CELL
+    x = np.arange(shape[1])
+    for top in range(0, shape[0], TILE):
+        y = np.arange(top, min(top + TILE, shape[0]))[:, None]
+        noise = np.random.default_rng(top).integers(-1, 2, (2, len(y), shape[1]), np.int8)
+        rows = (y + 4 * np.sin(x / 17) + noise[0]) // CELL
+        columns = (x + 4 * np.sin(y / 13) + noise[1]) // CELL
+        rows = np.clip(rows, 0, shape[0] // CELL - 1).astype(np.int64)
+        yield top, rows * across + np.clip(columns, 0, across - 1).astype(np.int64)
+
+
+if __name__ == "__main__":
+    main()
