@@ -34,8 +34,6 @@ class Components:
 
     name: ClassVar[str] = "components"
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
-    partial: ClassVar[bool] = True
-    """The background stays 0."""
 
     def __post_init__(self) -> None:
         if self.connectivity not in (1, 2):
@@ -60,6 +58,11 @@ class Components:
             raise ValueError(
                 f"foreground: true looks at no values, so tolerance must be 0, got {self.tolerance}"
             )
+
+    @property
+    def partial(self) -> bool:
+        """Whether pixels stay unlabelled."""
+        return self.background is not None
 
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: label the cores, join them across seams."""
