@@ -1,4 +1,4 @@
-"""The last pass of methods whose regions lie in classes: labels, and a column ``class``."""
+"""The last pass of methods whose regions have a class (or a seed): labels, and a column of it."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from segpipe.regions.finish import label_pass
 from segpipe.tiles import Grid
 
 
-def classed_label_pass(image: ImageInfo) -> Pass:
+def classed_label_pass(image: ImageInfo, column: str = "class") -> Pass:
     """Return `segpipe.regions.finish.label_pass` with the class of each segment in its table.
 
-    The pass before it must also write ``classes`` (uint8, 0 = none, else 1 + class), constant in
-    every region.
+    The pass before it must also write ``classes`` (unsigned, 0 = none, else 1 + class), constant in
+    every region; what the class is called in the table is `column`.
     """
     plain = label_pass(image)
     return replace(
         plain,
-        map=partial(_label, plain),
+        map=partial(_label, plain, column),
         reads=(*plain.reads, "classes"),
-        solve=partial(_solve, plain),
-        bytes_per_pixel=plain.bytes_per_pixel + 1,
+        solve=partial(_solve, plain, column),
+        bytes_per_pixel=plain.bytes_per_pixel + 4,
     )
 
 
-def _label(plain: Pass, window: Window, table: np.ndarray) -> Output:
+def _label(plain: Pass, column: str, window: Window, table: np.ndarray) -> Output:
     """Add the classes of the regions that end in this tile; send those of the others."""
     output = plain.map(window, table)
     regions = window.core("regions")
@@ -41,20 +41,20 @@ def _label(plain: Pass, window: Window, table: np.ndarray) -> Output:
     sent = np.column_stack([table[border], classes[border]])
     columns = None
     if output.table is not None:
-        columns = _with_classes(output.table, np.column_stack([table, classes]))
+        columns = _with_classes(column, output.table, np.column_stack([table, classes]))
     return Output(output.arrays, {**output.record, "class": sent}, columns)
 
 
-def _solve(plain: Pass, records: Sequence[Record], grid: Grid, former: Any) -> Any:
+def _solve(plain: Pass, column: str, records: Sequence[Record], grid: Grid, former: Any) -> Any:
     """Add the classes of the regions that lie across seams."""
     assert plain.solve is not None
     segments: Any = plain.solve(records, grid, former)
     known = np.concatenate([record["class"] for record in records])
-    return replace(segments, columns=_with_classes(segments.columns, known))
+    return replace(segments, columns=_with_classes(column, segments.columns, known))
 
 
-def _with_classes(columns: Any, known: np.ndarray) -> dict[str, np.ndarray]:
+def _with_classes(column: str, columns: Any, known: np.ndarray) -> dict[str, np.ndarray]:
     """Look up each label's class in rows of (label, 1 + class)."""
     order = np.argsort(known[:, 0], kind="stable")
     at = np.searchsorted(known[order, 0], columns["label"])
-    return {**columns, "class": known[order, 1][at] - 1}
+    return {**columns, column: known[order, 1][at] - 1}

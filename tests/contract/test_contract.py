@@ -21,6 +21,10 @@ QUICK = {
         {"tolerance": 12, "background": None},
         {"foreground": True, "background": 40, "connectivity": 2, "channel": 0},
     ],
+    "region-growing": [
+        {"step": 17, "tolerance": 20, "connectivity": 2},
+        {"rule": "seed", "tolerance": 30, "seeds": [[0, 20], [0, 21], [0, 80], [0, 149]]},
+    ],
     "threshold": [
         {"classes": 4, "connectivity": 2},
         {"rule": "local", "radius": 9, "offset": 2.5},
