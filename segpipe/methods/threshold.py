@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from segpipe.methods import ranges
+from segpipe.methods.ranges import Range
 from segpipe.methods.slic import known
 from segpipe.methods.threshold_kernels import by_levels, by_local_mean, otsu_bins
 from segpipe.methods.whole import as_arrays, check_channel, gray, image_info, segment
@@ -20,7 +22,7 @@ from segpipe.passes import ImageInfo, Output, Pass, Record, Window, run_in_memor
 from segpipe.regions import join
 from segpipe.regions.classed import classed_label_pass
 from segpipe.regions.label import label_codes
-from segpipe.tiles import Grid, Tile
+from segpipe.tiles import Grid
 
 BINS = 65536
 LOCAL_STEPS = (1 << 24) - 1
@@ -98,11 +100,13 @@ class Threshold:
         sweep = partial(_sweep, image)
         steps: list[Pass] = []
         if np.dtype(image.dtype).kind == "f" and self.rule != "fixed":
-            steps.append(sweep("range", partial(_range, self), merge=_wider, solve=_keep))
+            steps.append(
+                sweep("range", partial(_range, self), merge=ranges.wider, solve=ranges.keep)
+            )
         if self.rule == "otsu":
-            count = sweep("histogram", partial(_count, self, image), merge=_add)
+            count = sweep("histogram", partial(_count, self), merge=_add)
             steps.append(replace(count, solve=partial(_choose, self, image)))
-        cut = sweep("regions", partial(_cut, self, image), bytes_per_pixel=30)
+        cut = sweep("regions", partial(_cut, self), bytes_per_pixel=30)
         return (
             *steps,
             replace(
@@ -228,53 +232,23 @@ def _as_known(image: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Choice:
+class _Choice(Range):
     """What all tiles share: the range of values and the levels."""
 
-    low: float = 0.0
-    high: float = 0.0
     levels: tuple[float, ...] = ()
-
-    def for_tile(self, _tile: Tile, _record: Record) -> _Choice:
-        """Return itself."""
-        return self
 
 
 def _range(parameters: Threshold, window: Window, _part: None) -> Output:
     """Find the least and the greatest value of a tile."""
     values, valid = _gray(parameters, window, core=True)
-    values = values[valid]
-    ends = [values.min(), values.max()] if values.size else [np.inf, -np.inf]
-    return Output(record={"range": np.array(ends, np.float64)})
+    return Output(record=ranges.ends(values[valid]))
 
 
-def _wider(records: Sequence[Record]) -> Record:
-    ends = np.stack([record["range"] for record in records])
-    return {"range": np.array([ends[:, 0].min(), ends[:, 1].max()])}
-
-
-def _keep(records: Sequence[Record], _grid: Grid, _former: Any) -> _Choice:
-    low, high = (float(end) for end in records[0]["range"])
-    return _Choice(low, high) if low <= high else _Choice()
-
-
-def _count(parameters: Threshold, image: ImageInfo, window: Window, part: _Choice | None) -> Output:
+def _count(parameters: Threshold, image: ImageInfo, window: Window, part: Range | None) -> Output:
     """Count the grey values of a tile."""
     values, valid = _gray(parameters, window, core=True)
-    bins = _bins(values[valid], part or _Choice(), BINS - 1)
+    bins = (part or Range()).integers(values[valid], BINS - 1)
     return Output(record={"histogram": np.bincount(bins, minlength=BINS)})
-
-
-def _bins(values: np.ndarray, choice: _Choice, steps: int) -> np.ndarray:
-    """Map values to 0 .. steps: integers to themselves, floats to parts of the image's range."""
-    if values.dtype.kind != "f":
-        return values.astype(np.int32) - np.iinfo(values.dtype).min
-    span = choice.high - choice.low
-    if not span:
-        return np.zeros(values.shape, np.int32)
-    known_values = np.where(np.isfinite(values), values, choice.low).astype(np.float64)
-    scaled = np.rint((known_values - choice.low) * (steps / span))
-    return np.clip(scaled, 0, steps).astype(np.int32)
 
 
 def _add(records: Sequence[Record]) -> Record:
@@ -289,23 +263,22 @@ def _choose(
     if np.dtype(image.dtype).kind != "f":
         return _Choice(levels=tuple((last + np.iinfo(image.dtype).min).tolist()))
     width = (former.high - former.low) / (BINS - 1)
-    return replace(former, levels=tuple((former.low + (last + 0.5) * width).tolist()))
+    return _Choice(former.low, former.high, tuple((former.low + (last + 0.5) * width).tolist()))
 
 
-def _cut(parameters: Threshold, image: ImageInfo, window: Window, part: _Choice | None) -> Output:
+def _cut(parameters: Threshold, image: ImageInfo, window: Window, part: Range | None) -> Output:
     """Classify a tile and label its connected parts."""
-    choice = part or _Choice()
+    choice = part or Range()
     values, valid = _gray(parameters, window, core=parameters.rule != "local")
     codes = np.empty(window.tile.core.shape, np.uint8)
     if parameters.rule == "local":
-        whole = _bins(values, choice, LOCAL_STEPS)
-        floating = values.dtype.kind == "f" and choice.high > choice.low
-        unit = LOCAL_STEPS / (choice.high - choice.low) if floating else 1.0
+        whole = choice.integers(values, LOCAL_STEPS)
+        unit = choice.gain(values.dtype, LOCAL_STEPS)
         rows, columns = window.tile.inner
         inner = (rows.start, rows.stop, columns.start, columns.stop)
         by_local_mean(whole, valid, parameters.radius, parameters.offset * unit, inner, codes)
     else:
-        levels = parameters.levels if parameters.rule == "fixed" else choice.levels
+        levels = choice.levels if isinstance(choice, _Choice) else parameters.levels
         by_levels(values, valid, np.asarray(levels, np.float64), codes)
     if parameters.background is not None:
         codes[codes == parameters.background + 1] = 0

@@ -181,6 +181,10 @@ class Facing:
     here: Runs
     """On the upper or left side of the seam."""
     across: Runs
+    upper: np.ndarray
+    """int64, y * width + x of the last pixel `here` that faces one across (by sides)."""
+    down: np.ndarray
+    """bool, the seam is horizontal: across lies below, not to the right."""
 
     @property
     def length(self) -> np.ndarray:
@@ -190,7 +194,8 @@ class Facing:
 
     def where(self, chosen: np.ndarray) -> Facing:
         """Return some of the pairs."""
-        return Facing(self.here.take(chosen), self.across.take(chosen))
+        here, across = self.here.take(chosen), self.across.take(chosen)
+        return Facing(here, across, self.upper[chosen], self.down[chosen])
 
 
 def facing(records: Sequence[Record], grid: Grid, connectivity: int = 1) -> Facing:
@@ -200,26 +205,34 @@ def facing(records: Sequence[Record], grid: Grid, connectivity: int = 1) -> Faci
     corner of four tiles occur once for each of the two seams that cross there.
     """
     runs, tile, side = _gather(records, grid)
-    band, column = np.divmod(tile, grid.counts[1])
-    parts = []
-    for upper, lower, line, length in (
-        (BOTTOM, TOP, band, grid.shape[1]),
-        (RIGHT, LEFT, column, grid.shape[0]),
-    ):
-        # all seams of a direction on one axis, with a gap between them for the corners
-        shift = (line - (side == lower)) * (length + 2)
-        ends = []
-        for which in (upper, lower):
-            mine = np.flatnonzero((side == which) & (runs.entry >= 0))
-            rims = runs.take(mine)
-            moved = replace(rims, begin=rims.begin + shift[mine], end=rims.end + shift[mine])
-            ends.append(moved.take(np.argsort(moved.begin, kind="stable")))
-        parts.append(_meet(ends[0], ends[1], connectivity - 1))
+    lines = np.divmod(tile, grid.counts[1])
+    found = [_cross(runs, side, lines[axis], grid, axis, connectivity) for axis in range(2)]
     here, across = (
         Runs(*(np.concatenate(both) for both in zip(*map(_columns, pair), strict=True)))
-        for pair in zip(*parts, strict=True)
+        for pair in ((found[0].here, found[1].here), (found[0].across, found[1].across))
     )
-    return Facing(here, across)
+    upper, down = (np.concatenate([getattr(f, name) for f in found]) for name in ("upper", "down"))
+    return Facing(here, across, upper, down)
+
+
+def _cross(
+    runs: Runs, side: np.ndarray, line: np.ndarray, grid: Grid, axis: int, connectivity: int
+) -> Facing:
+    """Pair the runs at the seams across an axis; all these seams lie one after the other."""
+    stride = grid.shape[1 - axis] + 2  # with a gap for the corners
+    lower = (TOP, LEFT)[axis]
+    ends = []
+    for which in (lower + 2, lower):
+        mine = np.flatnonzero((side == which) & (runs.entry >= 0))
+        shift = (line[mine] - (which == lower)) * stride
+        rims = runs.take(mine)
+        moved = replace(rims, begin=rims.begin + shift, end=rims.end + shift)
+        ends.append(moved.take(np.argsort(moved.begin, kind="stable")))
+    here, across = _meet(ends[0], ends[1], connectivity - 1)
+    seam, last = np.divmod(np.minimum(here.end, across.end) - 1, stride)
+    before = (seam + 1) * grid.size[axis] - 1
+    y, x = (before, last) if axis == 0 else (last, before)
+    return Facing(here, across, y * grid.shape[1] + x, np.full(len(y), axis == 0))
 
 
 def _columns(runs: Runs) -> tuple[np.ndarray, ...]:

@@ -25,6 +25,11 @@ QUICK = {
         {"step": 17, "tolerance": 20, "connectivity": 2},
         {"rule": "seed", "tolerance": 30, "seeds": [[0, 20], [0, 21], [0, 80], [0, 149]]},
     ],
+    "split-merge": [
+        {"block": 8, "deviation": 3, "contrast": 12},
+        {"block": 32, "deviation": 20, "contrast": 0},
+        {"block": 16, "deviation": 12, "contrast": 40, "channel": 0},
+    ],
     "threshold": [
         {"classes": 4, "connectivity": 2},
         {"rule": "local", "radius": 9, "offset": 2.5},

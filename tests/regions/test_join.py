@@ -120,6 +120,11 @@ def test_facing__counts_every_pair_of_pixels_once() -> None:
         records.append(join.summary(regions, int(regions.max()), tile, grid.shape, values[core]))
     found = join.facing(records, grid)
     assert found.length.sum() == 3 * 40 + 3 * 30
+    y, x = np.divmod(found.upper, 40)
+    np.testing.assert_array_equal(values[y, x], found.here.value)
+    across = values[y + found.down, x + ~found.down]
+    np.testing.assert_array_equal(across, found.across.value)
+    assert len(np.unique(2 * found.upper + found.down)) == len(found.upper)
     differing = found.length[found.here.value != found.across.value].sum()
     lines = [(values[s - 1], values[s]) for s in (8, 16, 24)]
     lines += [(values[:, s - 1], values[:, s]) for s in (11, 22, 33)]
