@@ -244,7 +244,7 @@ def _range(parameters: Threshold, window: Window, _part: None) -> Output:
     return Output(record=ranges.ends(values[valid]))
 
 
-def _count(parameters: Threshold, image: ImageInfo, window: Window, part: Range | None) -> Output:
+def _count(parameters: Threshold, window: Window, part: Range | None) -> Output:
     """Count the grey values of a tile."""
     values, valid = _gray(parameters, window, core=True)
     bins = (part or Range()).integers(values[valid], BINS - 1)
@@ -266,7 +266,7 @@ def _choose(
     return _Choice(former.low, former.high, tuple((former.low + (last + 0.5) * width).tolist()))
 
 
-def _cut(parameters: Threshold, image: ImageInfo, window: Window, part: Range | None) -> Output:
+def _cut(parameters: Threshold, window: Window, part: Range | None) -> Output:
     """Classify a tile and label its connected parts."""
     choice = part or Range()
     values, valid = _gray(parameters, window, core=parameters.rule != "local")
