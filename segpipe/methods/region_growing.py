@@ -154,7 +154,7 @@ def region_growing(
     seed's value), joined across seams by `segpipe.regions.join`. Records are rims, one set for the
     rule ``neighbour``, one per distinct seed value for ``seed``. A run's table says each segment's
     ``seed``, counted from 0 (automatic seeds: in raster order of their squares).
-    Cost: see ``tests/bench/bench_region_growing.py``.
+    Cost: see ``tests/bench/bench_regions.py``.
 
     References
     ----------

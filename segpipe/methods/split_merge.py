@@ -41,10 +41,10 @@ STEPS = 65535
 class SplitMerge:
     """Even blocks of a quadtree, merged while their interfaces show little contrast."""
 
-    deviation: float = 8.0
+    deviation: float = 12.0
     """A block whose standard deviation is greater, in any channel, is split; grey values, 0 or
     more."""
-    contrast: float = 8.0
+    contrast: float = 16.0
     """Regions merge up to this mean difference of leaves along their interface (mean over
     channels); grey values, 0 or more. 0: only equal ones merge."""
     block: int = 64
@@ -82,7 +82,7 @@ class SplitMerge:
             halo=self.block,
             solve=partial(_merge, self, image),
             bytes_per_pixel=120 + 12 * image.channels,
-            cost_ns=150.0,
+            cost_ns=2500.0,
         )
         regions = Pass(
             name="regions",
@@ -99,8 +99,8 @@ class SplitMerge:
 
 def split_merge(
     image: np.ndarray,
-    deviation: float = 8.0,
-    contrast: float = 8.0,
+    deviation: float = 12.0,
+    contrast: float = 16.0,
     *,
     block: int = 64,
     channel: int | None = None,
@@ -137,7 +137,7 @@ def split_merge(
     their interfaces are solved in one place: their memory (some 300 bytes each there) grows with
     the length of all seams times how far uncertainty spreads, which is short where contrasts vary
     and may be far where everything merges in the end. Larger tiles send less.
-    Cost: see ``tests/bench/bench_split_merge.py``.
+    Cost: see ``tests/bench/bench_regions.py``.
 
     References
     ----------

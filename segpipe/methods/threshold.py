@@ -170,7 +170,7 @@ def threshold(
     bin per grey value (floats: 65536 bins between its least and greatest value); local means are
     sums of integers inside a halo of `radius`; segments join by their rims, see
     `segpipe.regions.join`. A run's table says each segment's ``class``.
-    Cost: see ``tests/bench/bench_threshold.py``.
+    Cost: see ``tests/bench/bench_regions.py``.
 
     References
     ----------
