@@ -17,7 +17,6 @@ ALLOWED = {
     "passes": {"tiles"},
     "regions": REGIONS,
     "methods": REGIONS | {"methods"},
-    "quality": {"quality"},
     "readers": GROUND | {"readers"},
     "store": {"tiles", "errors", "store"},
     "config": {"errors"},

@@ -14,7 +14,7 @@ from segpipe.methods.ranges import ranges_pass
 from segpipe.methods.slic import as_channels
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window, run_in_memory
 from segpipe.regions import rank
-from segpipe.regions.agglomerate import agglomerate, summed
+from segpipe.regions.agglomerate import STEPS, agglomerate, summed
 from segpipe.regions.finish import label_pass, relabel
 from segpipe.regions.graph import Interfaces, interfaces, number
 from segpipe.tiles import Grid, Tile
@@ -159,7 +159,7 @@ def _open(numbers: np.ndarray, tile: Tile, grid: Grid) -> np.ndarray:
 
 
 def _limit(parameters: RegionMerging) -> int:
-    return int(parameters.threshold * UNIT)
+    return int(parameters.threshold * UNIT * (1 << STEPS))
 
 
 def _type(grid: Grid) -> str:

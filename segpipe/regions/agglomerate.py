@@ -37,7 +37,7 @@ u64 = np.uint64
 
 
 def agglomerate(
-    n: int, edges: Interfaces, threshold: int, waits: np.ndarray
+    n: int, edges: Interfaces, limit: int, waits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, Interfaces]:
     """Merge regions as far as it is certain.
 
@@ -47,8 +47,8 @@ def agglomerate(
         Number of regions, 0..n-1.
     edges
         Interfaces between them; `ends` hold their numbers.
-    threshold
-        Mean contrast above which regions stay apart.
+    limit
+        Mean contrast up to which regions merge, in steps of 2^-STEPS.
     waits
         bool[n]: True for open regions.
 
@@ -64,13 +64,13 @@ def agglomerate(
     Examples
     --------
     >>> chain = Interfaces(*map(np.array, ([[0, 1], [1, 2]], [5, 50], [1, 1], [0, 1])))
-    >>> agglomerate(3, chain, 10, np.zeros(3, bool))[0].tolist()
+    >>> agglomerate(3, chain, 10 << STEPS, np.zeros(3, bool))[0].tolist()
     [0, 0, 2]
     """
     root = np.arange(n)
     waits = waits.copy()
     while True:
-        best = _best(n, edges.contrast, edges.length, edges.last, edges.ends, threshold << STEPS)
+        best = _best(n, edges.contrast, edges.length, edges.last, edges.ends, limit)
         into = _mutual(edges.ends, best, waits)
         if not len(into):
             break
@@ -86,11 +86,12 @@ def agglomerate(
 
 @njit(nogil=True, cache=True)
 def _best(n, contrast, length, last, ends, limit):
-    """Return each region's edge of least key, or NOBODY if all are above the threshold."""
+    """Return each region's edge of least key, or NOBODY if all are above the limit."""
     best = np.full(n, NOBODY, np.int64)
     mean = np.empty(contrast.size, np.int64)
     for e in range(contrast.size):
-        mean[e] = (contrast[e] << STEPS) // length[e]
+        whole = contrast[e] // length[e]  # in two steps, to stay within 64 bits
+        mean[e] = (whole << STEPS) + ((contrast[e] - whole * length[e]) << STEPS) // length[e]
         if mean[e] > limit:
             continue
         for side in range(2):

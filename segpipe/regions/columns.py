@@ -24,6 +24,7 @@ RULES = {
     "colours": np.add,
     "least": np.minimum,
     "most": np.maximum,
+    "class": np.maximum,  # the same in all tiles
 }
 """How the partial sums of a region become its sums."""
 Sums = Mapping[str, np.ndarray]
@@ -44,6 +45,8 @@ class Wanted:
     transform: tuple[float, float, float, float, float, float] | None = None
     """(a, b, c, d, e, f): x = a * column + b * row + c, y = d * column + e * row + f, where pixel
     (0, 0) covers columns and rows 0 to 1; None: no world coordinates."""
+    classes: str | None = None
+    """Name of a column with the class of each segment; None: the method has no classes."""
 
     def __post_init__(self) -> None:
         places.check_size(self.shape)
@@ -126,6 +129,8 @@ def finished(sums: Sums, wanted: Wanted) -> dict[str, np.ndarray]:
         table["world_x"] = a * (x + 0.5) + b * (y + 0.5) + c
         table["world_y"] = d * (x + 0.5) + e * (y + 0.5) + f
     table["touches_border"] = ((low == 0) | (high == np.array(wanted.shape))).any(axis=1)
+    if wanted.classes is not None:
+        table[wanted.classes] = sums["class"]
     if "borders" in sums:
         table |= _shape(sums)
     if "colours" in sums:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -19,21 +19,29 @@ COSTS = {"area": 4.0, "shape": 5.0, "colour": 1.0, "percentiles": 7.0, "neighbou
 """Rough time of each group of measurements (ns/px); of colours and percentiles for one channel."""
 
 
-def label_pass(image: ImageInfo, wanted: Wanted | None = None) -> Pass:
+def label_pass(
+    image: ImageInfo, wanted: Wanted | None = None, *, classes: str | None = None
+) -> Pass:
     """Return the pass that turns ``regions`` (per-tile numbers) into ``labels`` 1..N.
 
     The pass before it must write ``regions``, send `rank.summary` as its record and solve with
     `rank.solve`. Labels are uint32, or uint64 for images of 2^32 pixels and more. What is measured
-    on the way is `wanted`; by default what `measure.measure` does.
+    on the way is `wanted`; by default what `measure.measure` does. With `classes`, the pass before
+    must also write ``classes`` (unsigned, 0 = none, else 1 + class), constant in every region; the
+    table gets a column of that name.
     """
     pixels = image.shape[0] * image.shape[1]
-    wanted = wanted or Wanted(image.shape, image.channels, image.dtype)
+    wanted = wanted or Wanted(image.shape, image.channels, image.dtype, classes=classes)
     colourful = bool(wanted.groups & {"colour", "percentiles"})
     deep = 9 * ("percentiles" in wanted.groups)
     return Pass(
         name="label",
         map=partial(_label, wanted),
-        reads=("regions", "image") if colourful else ("regions",),
+        reads=(
+            "regions",
+            *(("image",) if colourful else ()),
+            *(("classes",) if wanted.classes else ()),
+        ),
         writes={"labels": "uint32" if pixels < 1 << 32 else "uint64"},
         solve=_solve,
         tables=columns.tables(wanted),
@@ -54,7 +62,8 @@ def measured(
     """Return a method's passes with what is to be measured in the last one."""
     if passes[-1].name != "label":
         return passes
-    wanted = Wanted(image.shape, image.channels, image.dtype, groups | {"area"}, transform)
+    before: Wanted = passes[-1].map.args[0]  # type: ignore[attr-defined]  # a partial of `_label`
+    wanted = replace(before, groups=groups | {"area"}, transform=transform)
     return (*passes[:-1], label_pass(image, wanted))
 
 
@@ -65,10 +74,26 @@ def _label(wanted: Wanted, window: Window, numbering: rank.Numbering) -> Output:
     labels = relabel(regions, numbering.table.astype(np.uint64 if large else np.uint32))
     if numbering.same is not None:
         regions = relabel(regions, numbering.same)
-    seen = Seen(regions, numbering.table, numbering.ring, numbering.others, window.tile.core.start)
+    seen = Seen(
+        regions,
+        numbering.table,
+        numbering.ring,
+        numbering.others,
+        window.tile.core.start,
+        _classes(window, len(numbering.table)),
+    )
     border = rank.seam_regions(regions, window.tile, window.grid.shape)
     values = None if image is None else colours.measurable(image)
     return Output({"labels": labels}, tables=tile_rows(seen, values, border, wanted))
+
+
+def _classes(window: Window, n: int) -> np.ndarray | None:
+    """Return the class of each of a tile's regions, int64[n]; None if there are none."""
+    if "classes" not in window.arrays:
+        return None
+    found = np.zeros(n, np.int64)
+    found[window.core("regions")] = window.core("classes")
+    return found - 1
 
 
 @njit(nogil=True, cache=True)

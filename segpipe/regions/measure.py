@@ -39,6 +39,8 @@ class Seen(NamedTuple):
     """int64, labels of the numbers n + 1, …"""
     origin: Sequence[int]
     """Global (y, x) of the upper left pixel."""
+    classes: np.ndarray | None = None
+    """int64[n + 1], class of the numbers, if the method has classes."""
 
 
 def measure(
@@ -149,6 +151,8 @@ def tile_rows(
     n, width = len(seen.labels) - 1, seen.regions.shape[1]
     found: dict[str, Rows] = {}
     sums: dict[str, np.ndarray] = {"label": seen.labels}
+    if seen.classes is not None:
+        sums["class"] = seen.classes
     sums["places"], sums["low"], sums["high"] = places.place_sums(runs, n, width, seen.origin)
     rest = np.zeros(n + 1, bool)
     rest[border] = True

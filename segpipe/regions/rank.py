@@ -22,7 +22,13 @@ from segpipe.regions.borders import Ring
 from segpipe.tiles import Grid, Tile
 
 
-def summary(regions: np.ndarray, ids: np.ndarray, tile: Tile, shape: Sequence[int]) -> Record:
+def summary(
+    regions: np.ndarray,
+    ids: np.ndarray | None,
+    tile: Tile,
+    shape: Sequence[int],
+    n: int | None = None,
+) -> Record:
     """Summarise a tile's regions for `solve`.
 
     Parameters
@@ -30,11 +36,14 @@ def summary(regions: np.ndarray, ids: np.ndarray, tile: Tile, shape: Sequence[in
     regions
         (rows, columns) unsigned integers over the tile's core: 0 = none, 1..n by first pixel.
     ids
-        int64[n], the tile-independent id of each region.
+        int64[n], the tile-independent id of each region; None where only the records of all tiles
+        can tell (`join.solve` adds them).
     tile
         The tile.
     shape
         (height, width) of the whole image.
+    n
+        Number of regions, needed where there are no ids.
 
     Returns
     -------
@@ -43,14 +52,14 @@ def summary(regions: np.ndarray, ids: np.ndarray, tile: Tile, shape: Sequence[in
         ``border`` int32 (number here), ``first`` int64 (first pixel here, y * width + x), ``id``;
         what `rim.outline` says.
     """
-    first = _first_pixels(regions, len(ids))
+    first = _first_pixels(regions, (n or 0) if ids is None else len(ids))
     width = regions.shape[1]
     rows = np.bincount(first // width, minlength=regions.shape[0]).astype(np.int32)
     border = seam_regions(regions, tile, shape)
     y, x = np.divmod(first[border - 1], width)
     at = (y + tile.core.start[0]) * shape[1] + x + tile.core.start[1]
-    record = {"rows": rows, "border": border, "first": at, "id": ids[border - 1]}
-    return record | rim.outline(regions)
+    record = {"rows": rows, "border": border, "first": at} | rim.outline(regions)
+    return record if ids is None else {**record, "id": ids[border - 1]}
 
 
 def seam_regions(regions: np.ndarray, tile: Tile, shape: Sequence[int]) -> np.ndarray:

@@ -18,6 +18,25 @@ from segpipe.plan import build_method
 QUICK = {
     "slic": [{"step": 8, "iterations": 3}, {"step": 11, "iterations": 2, "refine": 2}],
     "region_merging": [{"threshold": 2}, {"threshold": 30}],
+    "components": [
+        {"background": None, "connectivity": 2},
+        {"tolerance": 12, "background": None},
+        {"foreground": True, "background": 40, "connectivity": 2, "channel": 0},
+    ],
+    "region-growing": [
+        {"step": 17, "tolerance": 20, "connectivity": 2},
+        {"rule": "seed", "tolerance": 30, "seeds": [[0, 20], [0, 21], [0, 80], [0, 149]]},
+    ],
+    "split-merge": [
+        {"block": 8, "deviation": 3, "contrast": 12},
+        {"block": 32, "deviation": 20, "contrast": 0},
+        {"block": 16, "deviation": 12, "contrast": 40, "channel": 0},
+    ],
+    "threshold": [
+        {"classes": 4, "connectivity": 2},
+        {"rule": "local", "radius": 9, "offset": 2.5},
+        {"rule": "fixed", "levels": [0.3, 50, 120], "background": 1},
+    ],
 }
 """Parameters that keep halos small beside the test images; the default ones are always tried too."""
 CASES = [
@@ -79,7 +98,8 @@ def check(
     np.testing.assert_array_equal(image, before, err_msg="the method changed its input")
     if mask is not None:
         assert (whole[mask == 0] == 0).all()
-        assert (whole[mask == 1] > 0).all()
+        leaves_some = getattr(build_method(name, parameters), "partial", False)
+        assert (whole[mask == 1] > 0).all() or leaves_some
     present, first = np.unique(whole[whole > 0], return_index=True)
     np.testing.assert_array_equal(present, np.arange(1, len(present) + 1))
     assert (np.diff(first) > 0).all(), "labels are not in raster order of first pixels"

@@ -35,7 +35,7 @@ def slow(image: np.ndarray, segments: np.ndarray, threshold: float) -> np.ndarra
             for ends, seen in pairs.items()
         }
         a, b = min(keys, key=lambda ends: keys[ends])
-        if keys[a, b][0] > int(threshold * 8) << 20:
+        if keys[a, b][0] > int(threshold * 8 * 2**20):
             break
         labels[labels == b] = a
         merged: dict[tuple[int, int], list[tuple[int, int]]] = {}
