@@ -56,7 +56,7 @@ def joined(values, inside, grid, connectivity, tolerance, same, keep) -> tuple[n
     ranks = join.solve(records, grid, same=same, connectivity=connectivity)
     labels = np.zeros(grid.shape, np.int64)
     for tile, record, regions in zip(grid.tiles(), records, parts, strict=True):
-        labels[tile.core.slices] = ranks.for_tile(tile, record)[regions]
+        labels[tile.core.slices] = ranks.table(tile, record)[regions]
     return labels, ranks.count
 
 
