@@ -1,4 +1,4 @@
-"""4-connected components of a small code map, by runs and union-find.
+"""Connected components of a code map, by runs and union-find.
 
 A *run* is a maximal horizontal stretch of equal codes; runs are numbered in raster order of their
 first pixel. A component is named by its smallest run, so its root is its first pixel in raster
@@ -13,13 +13,19 @@ from numba import njit
 u64 = np.uint64
 
 
-def components(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find the 4-connected components of equal code.
+def components(
+    codes: np.ndarray, connectivity: int = 1, none: float | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find the connected components of equal code.
 
     Parameters
     ----------
     codes
-        (h, w) uint8; pixels belong together iff they are neighbours and have equal codes.
+        (h, w) integers; pixels belong together iff they are neighbours and have equal codes.
+    connectivity
+        1: neighbours share a side; 2: a side or a corner.
+    none
+        Code of pixels that belong to no component; None: there are no such pixels.
 
     Returns
     -------
@@ -28,7 +34,7 @@ def components(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rows
         int32[h + 1]: first run of each row.
     root
-        int32[runs]: the smallest run of the run's component.
+        int32[runs]: the smallest run of the run's component; -1 where the code is `none`.
 
     Notes
     -----
@@ -50,8 +56,11 @@ def components(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     count = int(rows[h])
     starts = np.empty(count + 1, np.int32)
     _find_runs(codes, rows, starts)
-    root = np.arange(count, dtype=np.int32)
-    _join_rows(codes.reshape(-1), starts, rows, w, root)
+    code = np.empty(count, codes.dtype)
+    root = np.empty(count, np.int32)
+    skip = none is not None
+    _plant(codes.reshape(-1), starts, code, root, skip, codes.dtype.type(none or 0))
+    _join_rows(code, starts, rows, (w, connectivity - 1), root)
     return starts, rows, root
 
 
@@ -86,27 +95,45 @@ def _find_runs(codes, rows, starts):
 
 
 @njit(nogil=True, cache=True)
-def _join_rows(codes, starts, rows, w, root):
-    """Unite vertically overlapping runs of equal code and flatten the forest to its roots."""
-    for y in range(1, rows.size - 1):
-        above = rows[y - 1]
-        for run in range(rows[y], rows[y + 1]):
-            code = codes[u64(starts[u64(run)])]
-            end = starts[u64(run + 1)] - w
-            while True:
-                if codes[u64(starts[u64(above)])] == code:
-                    _unite(root, above, run)
-                reach = starts[u64(above + 1)]
-                if reach <= end:
-                    above += 1
-                if reach >= end:
-                    break
+def _plant(codes, starts, code, root, skip, none):
+    """Write each run's code, and the run itself, or -1 for those of no component, as its root."""
     for run in range(root.size):
-        root[run] = root[u64(root[u64(run)])]
+        c = codes[u64(starts[u64(run)])]
+        code[u64(run)] = c
+        root[u64(run)] = -1 if skip and c == none else run
+
+
+@njit(nogil=True, cache=True)
+def _join_rows(code, starts, rows, widths, root):
+    """Unite runs of equal code that meet vertically; widths = (width, reach beyond the corners)."""
+    w, reach = widths
+    for y in range(1, rows.size - 1):
+        first = rows[y - 1]
+        for run in range(rows[y], rows[y + 1]):
+            begin = starts[u64(run)] - w - reach
+            end = starts[u64(run + 1)] - w + reach
+            while starts[u64(first + 1)] <= begin:
+                first += 1
+            if root[u64(run)] < 0:
+                continue
+            above = first
+            while above < rows[y] and starts[u64(above)] < end:
+                if code[u64(above)] == code[u64(run)]:
+                    unite(root, above, run)
+                above += 1
+    flatten(root)
+
+
+@njit(nogil=True, cache=True)
+def flatten(root):
+    """Let every run point to the smallest run of its tree."""
+    for run in range(root.size):
+        if root[u64(run)] >= 0:
+            root[u64(run)] = root[u64(root[u64(run)])]
 
 
 @njit(nogil=True, cache=True, forceinline=True)
-def _unite(root, a, b):
+def unite(root, a, b):
     """Join the trees of runs a and b under the smaller root; paths are halved on the way."""
     while root[u64(a)] != a:
         root[u64(a)] = root[u64(root[u64(a)])]

@@ -81,3 +81,13 @@ def number_pixels(regions, limit, out):
                 rank[u64(region)] = count
             out[u64(y), u64(x)] = rank[u64(region)] if region >= 0 else 0
     return order[:count].copy()
+
+
+@njit(nogil=True, cache=True)
+def fill(starts, values, out):
+    """Write each run's value to its pixels; out has the shape of the image the runs cover."""
+    flat = out.reshape(-1)
+    for run in range(values.size):
+        value = values[u64(run)]
+        for i in range(starts[u64(run)], starts[u64(run + 1)]):
+            flat[u64(i)] = value

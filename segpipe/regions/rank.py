@@ -20,7 +20,13 @@ from segpipe.passes import Record
 from segpipe.tiles import Grid, Tile
 
 
-def summary(regions: np.ndarray, ids: np.ndarray, tile: Tile, shape: Sequence[int]) -> Record:
+def summary(
+    regions: np.ndarray,
+    ids: np.ndarray | None,
+    tile: Tile,
+    shape: Sequence[int],
+    n: int | None = None,
+) -> Record:
     """Summarise a tile's regions for `solve`.
 
     Parameters
@@ -28,11 +34,14 @@ def summary(regions: np.ndarray, ids: np.ndarray, tile: Tile, shape: Sequence[in
     regions
         (rows, columns) unsigned integers over the tile's core: 0 = none, 1..n by first pixel.
     ids
-        int64[n], the tile-independent id of each region.
+        int64[n], the tile-independent id of each region; None where only the records of all tiles
+        can tell (`join.solve` adds them).
     tile
         The tile.
     shape
         (height, width) of the whole image.
+    n
+        Number of regions, needed where there are no ids.
 
     Returns
     -------
@@ -40,13 +49,14 @@ def summary(regions: np.ndarray, ids: np.ndarray, tile: Tile, shape: Sequence[in
         ``rows`` int32: regions that begin in each row of the core; for the regions at seams
         ``border`` int32 (number here), ``first`` int64 (first pixel here, y * width + x), ``id``.
     """
-    first = _first_pixels(regions, len(ids))
+    first = _first_pixels(regions, (n or 0) if ids is None else len(ids))
     width = regions.shape[1]
     rows = np.bincount(first // width, minlength=regions.shape[0]).astype(np.int32)
     border = seam_regions(regions, tile, shape)
     y, x = np.divmod(first[border - 1], width)
     at = (y + tile.core.start[0]) * shape[1] + x + tile.core.start[1]
-    return {"rows": rows, "border": border, "first": at, "id": ids[border - 1]}
+    record = {"rows": rows, "border": border, "first": at}
+    return record if ids is None else {**record, "id": ids[border - 1]}
 
 
 def seam_regions(regions: np.ndarray, tile: Tile, shape: Sequence[int]) -> np.ndarray:
