@@ -9,21 +9,22 @@ links) and `segpipe.regions.merge_rounds`; every quantity is an integer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from segpipe import colour
 from segpipe.methods import whole
-from segpipe.methods.mean_shift_window import Colours, colours, modes, parts
+from segpipe.methods.mean_shift_links import parts
+from segpipe.methods.mean_shift_window import colours, modes
+from segpipe.methods.ranges import ranges_pass
 from segpipe.methods.slic import known
-from segpipe.passes import ImageInfo, Output, Pass, Record, Window
+from segpipe.passes import ImageInfo, Output, Pass, Window
 from segpipe.regions import merge_small
 from segpipe.regions.finish import label_pass
-from segpipe.tiles import Box, Grid, Tile
+from segpipe.tiles import Box
 
 FARTHEST = 1024
 """Longest reach of a trajectory (px): a halo that a tile can still carry."""
@@ -111,10 +112,7 @@ class MeanShift:
         )
         if np.dtype(image.dtype).kind != "f":
             return rest
-        count = Pass(
-            "ranges", _count, arrays, merge=_add, solve=partial(_choose, image), cost_ns=4.0
-        )
-        return count, *rest
+        return ranges_pass(image), *rest
 
     def _check(self, image: ImageInfo) -> None:
         """Refuse images that it cannot treat."""
@@ -193,9 +191,7 @@ def _filter(method: MeanShift, window: Window, scale: colour.Scaling | None) -> 
     """Follow the trajectories of a tile's core and link its pixels."""
     image, tile = window.arrays["image"], window.tile
     valid = known(image, window.arrays.get("mask"))
-    found, shift = filtered(
-        method, image, valid, tile.window, tile.core, window.grid.shape, scale
-    )
+    found, shift = filtered(method, image, valid, tile.window, tile.core, window.grid.shape, scale)
     core_valid = None if valid is None else np.ascontiguousarray(valid[tile.inner])
     limit = colours(image.dtype, method.space, method.range_bandwidth, scale).limit
     numbers, n = parts(found, shift, core_valid, limit, method.spatial_bandwidth)
@@ -242,28 +238,3 @@ def _close(limit: int, radius2: int, here: np.ndarray, across: np.ndarray) -> np
     squares = (here.astype(np.int64) - across) ** 2
     near: np.ndarray = squares[:, :-2].sum(axis=1) < limit
     return near & (squares[:, -2:].sum(axis=1) < radius2)
-
-
-def _count(window: Window, _part: None) -> Output:
-    """Count the values of a tile."""
-    image = window.core("image")
-    mask = window.core("mask") if "mask" in window.arrays else None
-    return Output(record={"histogram": colour.histogram(image, known(image, mask))})
-
-
-def _add(records: Sequence[Record]) -> Record:
-    return {"histogram": np.sum([record["histogram"] for record in records], axis=0)}
-
-
-@dataclass(frozen=True)
-class _Ranges:
-    """Solution: the scaling that all tiles share."""
-
-    scale: colour.Scaling
-
-    def for_tile(self, _tile: Tile, _record: Record) -> colour.Scaling:
-        return self.scale
-
-
-def _choose(image: ImageInfo, records: Sequence[Record], _grid: Grid, _former: Any) -> _Ranges:
-    return _Ranges(colour.scaling(records[0]["histogram"], np.dtype(image.dtype)))

@@ -73,8 +73,19 @@ def follow(planes, lattice, values, valid, place, rule, weights, inverse, colour
                 m = _ask(node, active, n, after, queue)
                 for i in range(m):
                     _step(
-                        planes, lattice, keys, queue[i], channels, rule, weights, inverse,
-                        state, out, total, fresh, i,
+                        planes,
+                        lattice,
+                        keys,
+                        queue[i],
+                        channels,
+                        rule,
+                        weights,
+                        inverse,
+                        state,
+                        out,
+                        total,
+                        fresh,
+                        i,
                     )
                 used = _link(fresh, m, queue, keys, after, table, used)
                 n = _advance(node, active, n, keys, after)

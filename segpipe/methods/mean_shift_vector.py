@@ -37,7 +37,7 @@ def plain(planes, offset, stride, rows, columns, usual, state, limit, out):
     usual    most windows have this many rows or one more: `vector` then takes no wrong branches
     state    int32[C], the colour
     limit    0 .. 254^2; per channel, distances beyond 255 count as 255
-    out      int32: number of pixels, sum of row and of column numbers (from 0), sums of pixel - state
+    out      int32: number of pixels, sums of row and column numbers (from 0), of pixel - state
     """
     out[:] = 0
     for row in range(rows):
@@ -84,7 +84,7 @@ def _vector(typing, planes, offset, stride, rows, columns, usual, state, limit, 
 @njit(nogil=True, cache=True, forceinline=True)
 def vector(planes, offset, stride, rows, columns, usual, state, limit, out):
     """Do what `plain` does; rows < 128, and one row behind the window must be there to read."""
-    _vector(planes, offset, stride, rows, columns, usual, state, limit, out)
+    _vector(planes, offset, stride, rows, columns, usual, state, limit, out)  # type: ignore[call-arg]
 
 
 _I16, _I32 = ir.IntType(16), ir.IntType(32)

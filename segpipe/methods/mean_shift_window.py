@@ -1,4 +1,4 @@
-"""Mean shift on a window: colours as integers, modes of a core, parts of pixels with close modes.
+"""Mean shift on a window: colours as integers, and the modes of a core.
 
 Rules. Colours are integers of at most 16 bits (`planes`); the range bandwidth becomes a squared
 radius `limit` of at most 254^2 in the same units. Of the pixels, those whose global row and column
@@ -8,9 +8,6 @@ sampled pixels at most `spatial_bandwidth` rows and columns away (inside the ima
 lie in the ball. A trajectory ends when its place does not change, when it sees nothing, or after
 `iterations` steps. So it never leaves the square of iterations * spatial_bandwidth round its pixel,
 and nothing beyond that square can matter: the halo is the reach, exactly.
-
-Two 4-neighbours are linked when their modes are closer than both bandwidths; linked pixels form a
-part.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -21,7 +18,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
 from segpipe import colour
 from segpipe.methods import mean_shift_kernels as kernels
@@ -155,7 +151,9 @@ def _sampled(
     Masked pixels differ from all others by 255 in a plane of their own.
     """
     first = [-(-a // sample) for a in window.start]
-    index = tuple(slice(f * sample - a, None, sample) for f, a in zip(first, window.start, strict=True))
+    index = tuple(
+        slice(f * sample - a, None, sample) for f, a in zip(first, window.start, strict=True)
+    )
     planes = [plane[index] for plane in values]
     if valid is not None:
         planes.append((~valid[index] * 255).astype(values.dtype))
@@ -181,88 +179,6 @@ def weights(kernel: str, radius: int) -> np.ndarray:
     place = np.arange(radius + 1) ** 2 / radius**2
     s = (place[:, None] + place)[:, :, None]
     r = np.arange(256) / 256
-    if kernel == "epanechnikov":
-        profile = np.maximum(0.0, 1 - s) * (1 - r)
-    else:
-        profile = np.exp(-2 * (s + r))
+    round_one = kernel == "epanechnikov"
+    profile = np.maximum(0.0, 1 - s) * (1 - r) if round_one else np.exp(-2 * (s + r))
     return np.floor(profile * 65535 + 0.5).astype(np.int64)
-
-
-def parts(
-    found: np.ndarray, shift: np.ndarray, valid: np.ndarray | None, limit: int, radius: int
-) -> tuple[np.ndarray, int]:
-    """Number the parts of a core 1..n by their first pixels; 0 where masked."""
-    counted = np.ones(shift.shape[1:], bool) if valid is None else valid
-    return _parts(found, shift, counted, limit, radius * radius)
-
-
-@njit(nogil=True, cache=True)
-def _parts(found, shift, counted, limit, radius2):
-    """Unite runs of linked pixels row by row under the first of them, then number the roots."""
-    h, w = counted.shape
-    labels = np.zeros((h, w), np.uint32)
-    root = np.zeros(h * w + 1, np.uint32)
-    left = np.zeros(w, np.bool_)
-    up = np.zeros(w, np.bool_)
-    runs = 0
-    for y in range(h):
-        _linked(found, shift, counted, y, limit, radius2, left, up)
-        met = 0
-        for x in range(w):
-            if not counted[y, x]:
-                continue
-            if not left[x]:
-                runs += 1
-                root[runs] = runs
-                met = 0
-            labels[y, x] = runs
-            if up[x] and labels[y - 1, x] != met:
-                met = labels[y - 1, x]
-                _unite(root, runs, met)
-    n = 0
-    for run in range(1, runs + 1):
-        if root[run] == run:
-            n += 1
-            root[run] = n
-        else:
-            root[run] = root[root[run]]
-    for y in range(h):
-        for x in range(w):
-            labels[y, x] = root[labels[y, x]]
-    return labels, n
-
-
-@njit(nogil=True, cache=True)
-def _linked(found, shift, counted, y, limit, radius2, left, up):
-    """Tell which pixels of a row are linked to the one before and to the one above."""
-    w = left.size
-    colour = np.zeros(w, np.int32)
-    for dy, dx, out in ((0, 1, left), (1, 0, up)):
-        out[:] = False
-        if y < dy:
-            continue
-        colour[:] = 0
-        for c in range(found.shape[0]):
-            for x in range(dx, w):
-                d = min(abs(np.int32(found[c, y, x]) - np.int32(found[c, y - dy, x - dx])), 255)
-                colour[x] += d * d
-        for x in range(dx, w):
-            a = np.int32(shift[0, y, x]) - np.int32(shift[0, y - dy, x - dx]) + dy
-            b = np.int32(shift[1, y, x]) - np.int32(shift[1, y - dy, x - dx]) + dx
-            close = (colour[x] < limit) & (a * a + b * b < radius2)
-            out[x] = close & counted[y, x] & counted[y - dy, x - dx]
-
-
-@njit(nogil=True, cache=True)
-def _unite(root, a, b):
-    """Join two trees of runs under the smaller root; paths are halved on the way."""
-    while root[a] != a:
-        root[a] = root[root[a]]
-        a = root[a]
-    while root[b] != b:
-        root[b] = root[root[b]]
-        b = root[b]
-    if a < b:
-        root[b] = a
-    elif b < a:
-        root[a] = b

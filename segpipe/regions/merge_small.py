@@ -167,10 +167,12 @@ def _solve(min_size: int, records: Sequence[Record], _grid: Grid, joined: Joined
         # a part that several tiles left is one node; scripted ones are the tile's own
         place = np.where(mine, np.searchsorted(ids, record["ids"]), 0)
         place[~mine] = count + np.arange(np.count_nonzero(~mine))
-        count += np.count_nonzero(~mine)
+        count += int(np.count_nonzero(~mine))
         target = record["target"][~mine]
         onward = np.where(target >= 0, place[target], NOBODY)
-        columns.append((record["ids"][~mine], record["sums"][~mine], record["moves"][~mine], onward))
+        columns.append(
+            (record["ids"][~mine], record["sums"][~mine], record["moves"][~mine], onward)
+        )
         edges.append(place[record["edges"]])
     pairs = joined.touching
     small = joined.sums[:, 0] < min_size
@@ -181,8 +183,14 @@ def _solve(min_size: int, records: Sequence[Record], _grid: Grid, joined: Joined
     stay = np.full(len(large), NEVER), np.full(len(large), NOBODY)
     columns.append((joined.known[large], joined.sums[large], *stay))
     edges.append(at_seam[pairs])
+    every_id, every_sum, moves, targets = (
+        np.concatenate(column) for column in zip(*columns, strict=True)
+    )
     whole = Graph(
-        *(np.concatenate(column) for column in zip(*columns, strict=True)),
+        every_id,
+        every_sum,
+        moves.astype(np.int32),
+        targets.astype(np.int32),
         edges=np.concatenate(edges).astype(np.int32),
         open=np.zeros(count + len(large), bool),
     )
@@ -191,6 +199,6 @@ def _solve(min_size: int, records: Sequence[Record], _grid: Grid, joined: Joined
 
 
 def _number(window: Window, named: tuple[np.ndarray, np.ndarray]) -> Output:
-    """Number the regions of a tile."""
+    """Give the regions of a tile their numbers."""
     regions, ids = merge_tile.number(window.core("pieces"), *named)
     return Output({"regions": regions}, rank.summary(regions, ids, window.tile, window.grid.shape))

@@ -192,7 +192,7 @@ def number(
 
 @njit(nogil=True, cache=True)
 def _order(pieces, table):
-    """Number the values of ``table[pieces]`` in the order in which they come."""
+    """Give the values of ``table[pieces]`` numbers in the order in which they come."""
     order = np.zeros(table.size, np.uint32)
     count = 0
     h, w = pieces.shape

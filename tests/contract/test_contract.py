@@ -21,6 +21,10 @@ QUICK = {
         {"tolerance": 12, "background": None},
         {"foreground": True, "background": 40, "connectivity": 2, "channel": 0},
     ],
+    "mean-shift": [
+        {"spatial_bandwidth": 4, "iterations": 4, "range_bandwidth": 25, "min_size": 15},
+        {"spatial_bandwidth": 5, "iterations": 2, "sample": 1, "min_size": 200},
+    ],
 }
 """Parameters that keep halos small beside the test images; the default ones are always tried too."""
 CASES = [

@@ -1,0 +1,53 @@
+"""The pass that counts the values of the whole image, for methods that scale them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from segpipe import colour
+from segpipe.methods.slic import known
+from segpipe.passes import ImageInfo, Output, Pass, Record, Window
+from segpipe.tiles import Grid, Tile
+
+
+def ranges_pass(image: ImageInfo) -> Pass:
+    """Return the pass whose solution gives every tile the `colour.Scaling` of the image."""
+    return Pass(
+        "ranges",
+        _count,
+        reads=("image", "mask") if image.masked else ("image",),
+        merge=_add,
+        solve=partial(_choose, image),
+        cost_ns=4.0,
+    )
+
+
+def _count(window: Window, _part: None) -> Output:
+    """Count the values of a tile."""
+    image = window.core("image")
+    mask = window.core("mask") if "mask" in window.arrays else None
+    return Output(record={"histogram": colour.histogram(image, known(image, mask))})
+
+
+def _add(records: Sequence[Record]) -> Record:
+    return {"histogram": np.sum([record["histogram"] for record in records], axis=0)}
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Solution: the scaling that all tiles share."""
+
+    scale: colour.Scaling
+
+    def for_tile(self, _tile: Tile, _record: Record) -> colour.Scaling:
+        """Return the scaling."""
+        return self.scale
+
+
+def _choose(image: ImageInfo, records: Sequence[Record], _grid: Grid, _former: Any) -> Ranges:
+    return Ranges(colour.scaling(records[0]["histogram"], np.dtype(image.dtype)))
