@@ -65,7 +65,7 @@ def _linked(found, shift, counted, y, limit, radius2, left, up):
         for c in range(found.shape[0]):
             for x in range(dx, w):
                 d = np.int32(found[c, y, x]) - np.int32(found[c, y - dy, x - dx])
-                d = np.int32(min(abs(d), 255))
+                d = 255 if abs(d) > 255 else d
                 colour[x] += d * d
         for x in range(dx, w):
             a = np.int32(shift[0, y, x]) - np.int32(shift[0, y - dy, x - dx]) + dy

@@ -22,7 +22,8 @@ COUNT, ROWS, COLUMNS, COLOURS = range(4)
 """Places in `out`; the channels follow from `COLOURS` on."""
 
 
-def sums_size(channels: int) -> int:
+@njit(nogil=True, cache=True)
+def sums_size(channels):
     """Return the length of `out` for a number of channels: a multiple of `GROUP`."""
     return -(-(COLOURS + channels) // GROUP) * GROUP
 

@@ -136,6 +136,8 @@ def modes(
         found,
         shift,
     )
+    if valid is not None:
+        found[:, ~counted] = 0
     return found, shift
 
 

@@ -2,13 +2,13 @@
 
 Rules. A region of at least `min_size` pixels is *settled*. In every round each small region that
 has neighbours picks the one whose mean differs least (squared distance, in 1/8; ties: smaller id),
-all on the state before the round. All picks are united. Those that reach a settled region join it; it
-keeps its id and the mean that it had when it settled. The others become one region: smallest id,
-sizes and sums added, settled if it is large enough. Every small region that has neighbours at
-least doubles or joins, so there are at most log2(min_size) + 1 rounds.
+all on the state before the round. All picks are united. Those that reach a settled region join it;
+it keeps its id and the mean that it had when it settled. The others become one region: smallest id,
+sizes and sums added, settled if it is large enough. Every small region that has neighbours at least
+doubles or joins, so there are at most log2(min_size) + 1 rounds.
 
-Open ends. In a tile, a small region at a seam is *open*: neighbours are missing, so its pick is
-not known. It is *tainted*; a region that sees a tainted one when it picks is *deferred* (its pick is
+Open ends. In a tile, a small region at a seam is *open*: neighbours are missing, so its pick is not
+known. It is *tainted*; a region that sees a tainted one when it picks is *deferred* (its pick is
 not known) and tainted from then on; so is a small union that holds or touches a tainted or deferred
 region, since that might join it. Nothing passes settled regions: what joins them changes neither
 mean nor id. So by induction over the rounds the states of all other regions are those of the whole
