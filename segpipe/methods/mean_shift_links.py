@@ -64,9 +64,8 @@ def _linked(found, shift, counted, y, limit, radius2, left, up):
         colour[:] = 0
         for c in range(found.shape[0]):
             for x in range(dx, w):
-                d = np.int32(found[c, y, x]) - np.int32(found[c, y - dy, x - dx])
-                d = 255 if abs(d) > 255 else d
-                colour[x] += d * d
+                d = abs(np.int32(found[c, y, x]) - np.int32(found[c, y - dy, x - dx]))
+                colour[x] += d * d if d < 255 else 65025
         for x in range(dx, w):
             a = np.int32(shift[0, y, x]) - np.int32(shift[0, y - dy, x - dx]) + dy
             b = np.int32(shift[1, y, x]) - np.int32(shift[1, y - dy, x - dx]) + dx
