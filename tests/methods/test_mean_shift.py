@@ -194,7 +194,7 @@ def pictures():
 SETTINGS = [
     MeanShift(3, 16, 12, 4, sample=1),
     MeanShift(4, 20, 20, 6),
-    MeanShift(9, 12, 1, 2, sample=1),
+    MeanShift(9, 12, 1, 1, sample=1),
     MeanShift(4, 25, 8, 3, kernel="gaussian"),
     MeanShift(3, 25, 8, 3, kernel="epanechnikov", sample=1),
 ]
