@@ -393,7 +393,7 @@ def test_stage__groups_the_segments_of_another(
 ) -> None:
     stages = [
         {"method": "slic", "parameters": {"step": 8, "iterations": 2}},
-        {"method": "region_merging", "name": "grouped", "reads": "slic"},
+        {"method": "region-merging", "name": "grouped", "reads": "slic"},
     ]
     segments = slic(slide_rgb, step=8, iterations=2)
     expected = array_digest(region_merging(slide_rgb, segments))
@@ -409,7 +409,7 @@ def test_stage__groups_the_segments_of_another(
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        ([{"method": "region_merging"}], "groups the segments of another stage; give `stages`"),
+        ([{"method": "region-merging"}], "groups the segments of another stage; give `stages`"),
         (
             [{"method": "slic"}, {"method": "slic", "name": "b", "reads": "slic"}],
             "segments `image`",

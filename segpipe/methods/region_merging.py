@@ -35,7 +35,7 @@ class RegionMerging:
     """Mean colour difference across a border, in Lab units (images that are not RGB: percent of
     their range of values), from which on two segments stay apart; 0 to 200."""
 
-    name: ClassVar[str] = "region_merging"
+    name: ClassVar[str] = "region-merging"
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from segpipe.plan import build_method
 
 QUICK = {
     "slic": [{"step": 8, "iterations": 3}, {"step": 11, "iterations": 2, "refine": 2}],
-    "region_merging": [{"threshold": 2}, {"threshold": 30}],
+    "region-merging": [{"threshold": 2}, {"threshold": 30}],
     "components": [
         {"background": None, "connectivity": 2},
         {"tolerance": 12, "background": None},
@@ -36,6 +36,10 @@ QUICK = {
         {"classes": 4, "connectivity": 2},
         {"rule": "local", "radius": 9, "offset": 2.5},
         {"rule": "fixed", "levels": [0.3, 50, 120], "background": 1},
+    ],
+    "mean-shift": [
+        {"spatial_bandwidth": 4, "iterations": 4, "range_bandwidth": 25, "min_size": 15},
+        {"spatial_bandwidth": 5, "iterations": 2, "sample": 1, "min_size": 200},
     ],
 }
 """Parameters that keep halos small beside the test images; the default ones are always tried too."""

@@ -1,0 +1,240 @@
+"""Exact mean shift: filtered by integer trajectories, linked, small regions merged in rounds.
+
+After Comaniciu and Meer, "Mean shift: a robust approach toward feature space analysis", IEEE TPAMI
+24(5), 2002, 10.1109/34.1000236, and, for tiles, Michel, Youssefi and Grizonnet, "Stable mean-shift
+algorithm and its application to the segmentation of arbitrarily large remote sensing images", IEEE
+TGRS 53(2), 2015, 10.1109/TGRS.2014.2330857. The rules are in `mean_shift_window` (trajectories,
+links) and `segpipe.regions.merge_rounds`; every quantity is an integer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from segpipe import colour
+from segpipe.methods import whole
+from segpipe.methods.mean_shift_links import parts
+from segpipe.methods.mean_shift_window import colours, modes
+from segpipe.methods.ranges import ranges_pass
+from segpipe.methods.slic import known
+from segpipe.passes import ImageInfo, Output, Pass, Window
+from segpipe.regions import merge_small
+from segpipe.regions.finish import label_pass
+from segpipe.tiles import Box
+
+FARTHEST = 1024
+"""Longest reach of a trajectory (px): a halo that a tile can still carry."""
+
+
+@dataclass(frozen=True)
+class MeanShift:
+    """Segments of close modes (mean shift), small ones merged, the same for any tiling."""
+
+    spatial_bandwidth: int = 8
+    """Pixels in each direction that a mean is taken over, 1 to 63."""
+    range_bandwidth: int = 16
+    """Radius of the ball of colours, at least 1: in units of the image (uint8, uint16, int16), of
+    CIELAB (space: lab), or in 1/255 of the range of values (float)."""
+    min_size: int = 50
+    """Pixels below which a region joins the neighbour of most similar mean; 1: none does."""
+    iterations: int = 10
+    """Longest trajectory in steps, 1 to 100; each adds spatial_bandwidth pixels to the halo."""
+    kernel: Literal["flat", "epanechnikov", "gaussian"] = "flat"
+    """Weights of the pixels of a mean. The others are some 20 times slower than flat."""
+    space: Literal["raw", "lab"] = "raw"
+    """Colours are compared as they are, or in CIELAB (RGB images of 8 bits only)."""
+    sample: int = 2
+    """Means are taken over every 1st, 2nd or 4th row and column of the image."""
+
+    name: ClassVar[str] = "mean-shift"
+    exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
+
+    def __post_init__(self) -> None:
+        for field, low, high, advice in (
+            ("spatial_bandwidth", 1, 63, "5 to 15 are common"),
+            ("range_bandwidth", 1, 65535, "8 to 30 are common for 8 bits"),
+            ("min_size", 1, 1_000_000_000, "1 keeps every region"),
+            ("iterations", 1, 100, "10 are enough on photographs"),
+        ):
+            value = getattr(self, field)
+            if not low <= value <= high:
+                raise ValueError(f"{field} must be {low} to {high}, got {value}; {advice}")
+        for field, choices in (
+            ("kernel", ("flat", "epanechnikov", "gaussian")),
+            ("space", ("raw", "lab")),
+            ("sample", (1, 2, 4)),
+        ):
+            if getattr(self, field) not in choices:
+                raise ValueError(f"{field} must be one of {choices}, got {getattr(self, field)!r}")
+        if self.sample > self.spatial_bandwidth:
+            raise ValueError(
+                f"sample {self.sample} leaves windows of spatial_bandwidth {self.spatial_bandwidth}"
+                " empty; take a smaller sample"
+            )
+        if self.reach > FARTHEST:
+            raise ValueError(
+                f"a trajectory may reach {FARTHEST} pixels, got iterations {self.iterations} *"
+                f" spatial_bandwidth {self.spatial_bandwidth} = {self.reach}; lower one of them"
+            )
+
+    @property
+    def reach(self) -> int:
+        """Pixels that a trajectory can see from its start: the halo."""
+        return self.iterations * self.spatial_bandwidth
+
+    def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
+        """Return what to do: (ranges of floats,) filter and link, merge, number, label."""
+        self._check(image)
+        arrays = ("image", "mask") if image.masked else ("image",)
+        limit = colours(np.dtype(image.dtype), self.space, self.range_bandwidth, None).limit
+        link = Pass(
+            name="filter",
+            map=partial(_filter, self),
+            reads=arrays,
+            writes={"parts": "uint32"},
+            halo=self.reach,
+            solve=partial(
+                merge_small.solve_parts,
+                same=partial(_close, limit, self.spatial_bandwidth**2),
+            ),
+            bytes_per_pixel=24 + 12 * image.channels,
+            cost_ns=(self.spatial_bandwidth / self.sample + 4) ** 2
+            * (3.0 if self.kernel == "flat" else 60.0),
+        )
+        rest = (
+            link,
+            *merge_small.passes(image, self.min_size, partial(_values, self)),
+            label_pass(image),
+        )
+        if np.dtype(image.dtype).kind != "f":
+            return rest
+        return ranges_pass(image), *rest
+
+    def _check(self, image: ImageInfo) -> None:
+        """Refuse images that it cannot treat."""
+        dtype = np.dtype(image.dtype)
+        if dtype.kind != "f" and dtype not in (np.uint8, np.uint16, np.int16):
+            raise ValueError(
+                f"image must be uint8, uint16, int16 or float, got {dtype}; convert it first"
+            )
+        if self.space == "lab" and (dtype != np.uint8 or image.channels != 3):
+            raise ValueError(
+                f"space: lab needs three channels of uint8, got {image.channels} of {dtype};"
+                " use space: raw"
+            )
+        if dtype == np.uint8 and self.range_bandwidth > 254:
+            raise ValueError(
+                f"range_bandwidth must be 1 to 254 for uint8, got {self.range_bandwidth};"
+                " 8 to 30 are common"
+            )
+
+
+def mean_shift(
+    image: np.ndarray,
+    spatial_bandwidth: int = 8,
+    range_bandwidth: int = 16,
+    min_size: int = 50,
+    iterations: int = 10,
+    *,
+    kernel: Literal["flat", "epanechnikov", "gaussian"] = "flat",
+    space: Literal["raw", "lab"] = "raw",
+    sample: int = 2,
+    mask: np.ndarray | None = None,
+) -> np.ndarray:
+    """Segment an image by mean shift.
+
+    Parameters
+    ----------
+    image
+        (H, W) or (H, W, C): uint8, uint16, int16 or float. Pixels with NaN or infinity count as
+        masked. Floats are scaled, channel by channel, from the 0.5 % to the 99.5 % quantile.
+    spatial_bandwidth, range_bandwidth, min_size, iterations, kernel, space, sample
+        See `MeanShift`.
+    mask
+        (H, W), non-zero where there are pixels to segment; None: everywhere.
+
+    Returns
+    -------
+    labels
+        (H, W) uint32: 0 where masked, else 1..N in raster order of each region's first pixel.
+
+    Raises
+    ------
+    ValueError
+        If a parameter, the image or the mask is out of its range.
+
+    Notes
+    -----
+    *Tiling*: identical for every tiling; the halo is iterations * spatial_bandwidth pixels.
+    Cost: time and memory per pixel are in ``tests/bench/bench_mean_shift.py``.
+
+    Examples
+    --------
+    >>> image = np.zeros((20, 20, 3), np.uint8)
+    >>> image[:, 8:] = 100
+    >>> image[3, 3] = 255
+    >>> labels = mean_shift(image)
+    >>> np.unique(labels, return_counts=True)[1].tolist()
+    [160, 240]
+    """
+    method = MeanShift(
+        spatial_bandwidth, range_bandwidth, min_size, iterations, kernel, space, sample
+    )
+    return whole.segment(method.passes, image, mask)
+
+
+def _filter(method: MeanShift, window: Window, scale: colour.Scaling | None) -> Output:
+    """Follow the trajectories of a tile's core and link its pixels."""
+    image, tile = window.arrays["image"], window.tile
+    valid = known(image, window.arrays.get("mask"))
+    found, shift = filtered(method, image, valid, tile.window, tile.core, window.grid.shape, scale)
+    core_valid = None if valid is None else np.ascontiguousarray(valid[tile.inner])
+    limit = colours(image.dtype, method.space, method.range_bandwidth, scale).limit
+    numbers, n = parts(found, shift, core_valid, limit, method.spatial_bandwidth)
+    values = _values(method, window, scale)
+    rims = _rims(found, shift, tile.core)
+    record = merge_small.summary(numbers, n, values, tile, window.grid.shape, rims)
+    return Output({"parts": numbers}, record)
+
+
+def filtered(
+    method: MeanShift,
+    image: np.ndarray,
+    valid: np.ndarray | None,
+    window: Box,
+    core: Box,
+    shape: tuple[int, ...],
+    scale: colour.Scaling | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the colours (C, rows, columns) and shifts (2, rows, columns) of a core's modes."""
+    chosen = colours(image.dtype, method.space, method.range_bandwidth, scale)
+    planes = chosen.planes(image)
+    return modes(planes, valid, window, core, shape, method, chosen.limit)
+
+
+def _values(method: MeanShift, window: Window, scale: colour.Scaling | None) -> np.ndarray:
+    """Return the colours of a core's pixels, which the regions' means are taken of."""
+    image = window.core("image")
+    return colours(image.dtype, method.space, method.range_bandwidth, scale).planes(image)
+
+
+def _rims(found: np.ndarray, shift: np.ndarray, core: Box) -> np.ndarray:
+    """Return (rows, columns, C + 2) colour and global place of the modes, at the rims only."""
+    height, width = core.shape
+    out = np.empty((height, width, len(found) + 2), np.int32)  # what is not written costs nothing
+    for y, x in ((0, slice(None)), (-1, slice(None)), (slice(None), 0), (slice(None), -1)):
+        out[y, x, :-2] = found[:, y, x].T
+        out[y, x, -2] = shift[0, y, x] + core.start[0] + np.arange(height)[y]
+        out[y, x, -1] = shift[1, y, x] + core.start[1] + np.arange(width)[x]
+    return out
+
+
+def _close(limit: int, radius2: int, here: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """Tell whose modes are closer than both bandwidths."""
+    squares = (here.astype(np.int64) - across) ** 2
+    near: np.ndarray = squares[:, :-2].sum(axis=1) < limit
+    return near & (squares[:, -2:].sum(axis=1) < radius2)

@@ -1,0 +1,186 @@
+"""Mean shift on a window: colours as integers, and the modes of a core.
+
+Rules. Colours are integers of at most 16 bits (`planes`); the range bandwidth becomes a squared
+radius `limit` of at most 254^2 in the same units. Of the pixels, those whose global row and column
+are multiples of `sample` speak for the image; masked ones never do. The state of a pixel begins
+with its place and colour. A step takes the mean place and the mean colour, rounded half up, of the
+sampled pixels at most `spatial_bandwidth` rows and columns away (inside the image) whose colours
+lie in the ball. A trajectory ends when its place does not change, when it sees nothing, or after
+`iterations` steps. So it never leaves the square of iterations * spatial_bandwidth round its pixel,
+and nothing beyond that square can matter: the halo is the reach, exactly.
+"""
+
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from segpipe import colour
+from segpipe.methods import mean_shift_kernels as kernels
+from segpipe.methods.mean_shift_vector import LANES
+from segpipe.tiles import Box
+
+if TYPE_CHECKING:
+    from segpipe.methods.mean_shift import MeanShift
+
+WIDEST = 254
+"""Largest range bandwidth that the kernels compare, in their units."""
+OFFSET = 32768
+"""Lifts signed colours to unsigned ones."""
+FLOAT_RANGE = 255.0
+"""Images of floats are scaled to this range, as if they had 8 bits before the point."""
+
+
+@dataclass(frozen=True)
+class Colours:
+    """How the pixels of an image become integers, and the squared bandwidth in their units."""
+
+    space: str
+    """``raw`` or ``lab``."""
+    scale: colour.Scaling | None
+    """Of the whole image; only for floats."""
+    unit: int
+    """Steps per unit of the image (floats and Lab), or …"""
+    divisor: int
+    """… units of the image per step."""
+    limit: int
+
+    def planes(self, image: np.ndarray) -> np.ndarray:
+        """Return (C, h, w) uint8 or uint16; each pixel is a function of its own value only."""
+        if self.space == "lab":
+            lab = colour.planes(np.ascontiguousarray(image), self.unit, None)
+            return (lab.astype(np.int32) + OFFSET).astype(np.uint16)
+        values = np.ascontiguousarray(np.moveaxis(image, 2, 0))
+        if self.scale is not None:
+            return self._scaled(values)
+        if values.dtype == np.int16:
+            values = (values.astype(np.int32) + OFFSET).astype(np.uint16)
+        if self.divisor == 1:
+            return values
+        return ((values.astype(np.uint32) + self.divisor // 2) // self.divisor).astype(np.uint16)
+
+    def _scaled(self, values: np.ndarray) -> np.ndarray:
+        assert self.scale is not None
+        out = np.zeros(values.shape, np.uint16)
+        span = FLOAT_RANGE * self.unit
+        for c, (low, high) in enumerate(zip(self.scale.low, self.scale.high, strict=True)):
+            if high > low:
+                with np.errstate(invalid="ignore"):  # NaN: masked, whatever it becomes
+                    lifted = (values[c].astype(np.float64) - low) * (span / (high - low))
+                    lifted = np.clip(np.nan_to_num(lifted), 0.0, span)
+                out[c] = np.floor(lifted + 0.5).astype(np.uint16)
+        return out
+
+
+def colours(
+    dtype: np.dtype, space: str, range_bandwidth: int, scale: colour.Scaling | None
+) -> Colours:
+    """Choose the integers for an image type: as fine as the kernels can compare."""
+    fine = space == "lab" or np.dtype(dtype).kind == "f"
+    unit = max(1, min(8 if space == "lab" else 64, WIDEST // range_bandwidth)) if fine else 1
+    divisor = 1 if fine else -(-range_bandwidth // WIDEST)
+    limit = (range_bandwidth * unit) ** 2 // divisor**2
+    return Colours(space, scale, unit, divisor, limit)
+
+
+def modes(
+    values: np.ndarray,
+    valid: np.ndarray | None,
+    window: Box,
+    core: Box,
+    shape: tuple[int, ...],
+    parameters: MeanShift,
+    limit: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Follow the trajectories of a core's pixels.
+
+    Parameters
+    ----------
+    values
+        (C, h, w) of `Colours.planes` over the window, which has the reach round the core.
+    valid
+        (h, w) bool over the window; None: all pixels count.
+    window, core, shape
+        Global boxes; (height, width) of the image.
+    parameters, limit
+        See `MeanShift` and `Colours`.
+
+    Returns
+    -------
+    colours, shift
+        (C, rows, columns) mean colours and int16 (2, rows, columns) mode minus pixel, in the core;
+        0 where masked.
+    """
+    here = core.within(window)
+    inside = np.ascontiguousarray(values[:, *here])
+    counted = np.ones(core.shape, bool) if valid is None else np.ascontiguousarray(valid[here])
+    planes, lattice = _sampled(values, valid, window, shape, parameters.sample)
+    bits = parameters.sample.bit_length() - 1
+    across = (2 * parameters.spatial_bandwidth >> bits) + 1
+    rule = (parameters.iterations, parameters.spatial_bandwidth, bits, limit)
+    found = np.zeros(inside.shape, values.dtype)
+    shift = np.zeros((2, *core.shape), np.int16)
+    kernels.follow(
+        planes,
+        lattice,
+        inside,
+        counted,
+        tuple(core.start),
+        rule,
+        weights(parameters.kernel, parameters.spatial_bandwidth),
+        kernels.reciprocals(across**2),
+        found,
+        shift,
+    )
+    if valid is not None:
+        found[:, ~counted] = 0
+    return found, shift
+
+
+def _sampled(
+    values: np.ndarray,
+    valid: np.ndarray | None,
+    window: Box,
+    shape: tuple[int, ...],
+    sample: int,
+) -> tuple[tuple[np.ndarray, ...], tuple[int, int, int, int, int]]:
+    """Return flat planes of the sampled pixels, and where they lie in the image's lattice.
+
+    Masked pixels differ from all others by 255 in a plane of their own.
+    """
+    first = [-(-a // sample) for a in window.start]
+    index = tuple(
+        slice(f * sample - a, None, sample) for f, a in zip(first, window.start, strict=True)
+    )
+    planes = [plane[index] for plane in values]
+    if valid is not None:
+        planes.append((~valid[index] * 255).astype(values.dtype))
+    stride = planes[0].shape[1]
+    # vectors read beyond the last pixel, and a row beyond the last
+    pad = np.zeros(stride + LANES, values.dtype)
+    flat = tuple(np.concatenate([plane.ravel(), pad]) for plane in planes)
+    rows, columns = (-(-n // sample) for n in shape)
+    return flat, (stride, first[0], first[1], rows, columns)
+
+
+def weights(kernel: str, radius: int) -> np.ndarray:
+    """Return integer weights 0..65535 by |dy|, |dx| and 256 * d^2 / (bandwidth^2 + 1); empty: flat.
+
+    Epanechnikov: (1 - s)(1 - r) with s and r the squared distances in place and colour over the
+    squared bandwidths; Gaussian: exp(-2 (s + r)), so that a bandwidth is two standard deviations.
+    Flat weights climb the density of an Epanechnikov kernel, whose derivative is flat; weights of
+    Epanechnikov's shape that of a biweight one; Gaussian weights a Gaussian one (Comaniciu and
+    Meer, 2002, call this pair a kernel and its shadow).
+    """
+    if kernel == "flat":
+        return np.zeros((0, 0, 0), np.int64)
+    place = np.arange(radius + 1) ** 2 / radius**2
+    s = (place[:, None] + place)[:, :, None]
+    r = np.arange(256) / 256
+    round_one = kernel == "epanechnikov"
+    profile = np.maximum(0.0, 1 - s) * (1 - r) if round_one else np.exp(-2 * (s + r))
+    return np.floor(profile * 65535 + 0.5).astype(np.int64)

@@ -1,0 +1,205 @@
+"""Merging of small regions inside a tile: its graph, what it leaves open, its numbers."""
+
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import njit
+
+from segpipe.passes import Record
+from segpipe.regions.finish import relabel
+from segpipe.regions.merge_rounds import FREE, NEVER, NOBODY, Graph, Merged, free
+from segpipe.tiles import Tile
+
+
+def sums(parts: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+    """Return int64[n, 1 + C]: pixels and sums of values (C, h, w) of the parts 1..n."""
+    out = np.zeros((n + 1, 1 + len(values)), np.int64)
+    _add(parts, values, out)
+    return out[1:]
+
+
+@njit(nogil=True, cache=True)
+def _add(parts, values, out):
+    """Add run by run."""
+    h, w = parts.shape
+    channels = values.shape[0]
+    for y in range(h):
+        begin = 0
+        for x in range(1, w + 1):
+            if x < w and parts[y, x] == parts[y, begin]:
+                continue
+            part = parts[y, begin]
+            if part:
+                out[part, 0] += x - begin
+                for c in range(channels):
+                    total = np.int64(0)
+                    for i in range(begin, x):
+                        total += values[c, y, i]
+                    out[part, 1 + c] += total
+            begin = x
+
+
+def graph(
+    parts: np.ndarray,
+    values: np.ndarray,
+    tile: Tile,
+    shape: Sequence[int],
+    border: tuple[np.ndarray, np.ndarray, np.ndarray],
+    min_size: int,
+) -> tuple[Graph, np.ndarray]:
+    """Return the graph of a tile's parts, and int64[n + 1], the node of each part (0: -1).
+
+    Node p - 1 is part p, but parts that are one beyond the tile share the node of the first.
+    """
+    numbers, border_ids, border_sums = border
+    n = int(parts.max(initial=0))
+    y, x = np.divmod(_first_pixels(parts, n), parts.shape[1])
+    ids = (y + tile.core.start[0]) * shape[1] + x + tile.core.start[1]
+    totals = sums(parts, values, n)
+    ids[numbers - 1], totals[numbers - 1] = border_ids, border_sums
+    node = np.arange(-1, n)
+    _, first, same = np.unique(border_ids, return_index=True, return_inverse=True)
+    node[numbers] = numbers[first[same]] - 1
+    at_seam = np.zeros(n, bool)
+    at_seam[node[numbers]] = True
+    edges = _edges(parts, node, totals[:, 0] < min_size)
+    return free(ids, totals, edges, at_seam), node
+
+
+@njit(nogil=True, cache=True)
+def _first_pixels(parts, n):
+    first = np.zeros(n, np.int64)
+    seen = 0
+    h, w = parts.shape
+    for y in range(h):
+        for x in range(w):
+            if parts[y, x] > seen:
+                first[seen] = y * w + x
+                seen += 1
+    return first
+
+
+@njit(nogil=True, cache=True)
+def _edges(parts, node, small):
+    """Return int32[m, 2], nodes that touch, one of them small; some repeated."""
+    h, w = parts.shape
+    room = 1024
+    edges = np.empty((room, 2), np.int32)
+    m = 0
+    for y in range(h):
+        last_a, last_b = np.int64(-1), np.int64(-1)
+        for x in range(w):
+            a = node[parts[y, x]]
+            for k in range(2):
+                if (k == 0 and x == 0) or (k == 1 and y == 0):
+                    continue
+                b = node[parts[y, x - 1]] if k == 0 else node[parts[y - 1, x]]
+                if a == b or a < 0 or b < 0 or not (small[a] or small[b]):
+                    continue
+                if k == 1:  # along a common border the same pair comes again and again
+                    if a == last_a and b == last_b:
+                        continue
+                    last_a, last_b = a, b
+                if m == room:
+                    room *= 2
+                    more = np.empty((room, 2), np.int32)
+                    more[:m] = edges
+                    edges = more
+                edges[m, 0], edges[m, 1] = a, b
+                m += 1
+    return edges[:m].copy()
+
+
+def leave(
+    tile: Graph, merged: Merged, node: np.ndarray, numbers: np.ndarray
+) -> tuple[np.ndarray, Record]:
+    """Split what a tile decided from what it leaves.
+
+    Returns
+    -------
+    table
+        uint32[n + 1]: the piece that each part belongs to; a part that is left is one of its own.
+    record
+        ``ids``, ``sums``, ``moves``, ``target``, ``edges``: the graph of what is left, with
+        scripted neighbours; ``piece``, ``name``, ``is_left``: the ids of all pieces that may be
+        one with another, in this tile or beyond.
+    """
+    ends = merged.ends()
+    left = merged.left
+    mine = node[1:]
+    key = np.where(left[mine], mine, ends[mine])
+    piece_of = np.zeros(len(ends) + 1, np.uint32)
+    piece_of[key] = 1
+    piece_of = np.cumsum(piece_of, dtype=np.uint32)
+    table = np.zeros(len(node), np.uint32)
+    table[1:] = piece_of[key]
+
+    near = tile.edges[left[tile.edges].any(axis=1)]
+    near = np.unique(np.sort(near, axis=1), axis=0)
+    stays = np.flatnonzero(left & np.isin(np.arange(len(left)), mine))
+    scripted = _onward(near[~left[near]], merged.target)
+    nodes = np.concatenate([stays, scripted])
+    place = np.full(len(ends) + 1, NOBODY)
+    place[nodes] = np.arange(len(nodes))
+    moves = np.where(np.arange(len(nodes)) < len(stays), FREE, merged.moves[nodes])
+    target = np.where(moves > NEVER, place[merged.target[nodes]], NOBODY)
+
+    at_seam = np.unique(node[numbers])
+    ended = np.unique(np.concatenate([ends[scripted], at_seam[~left[at_seam]]]))
+    named = np.concatenate([stays, np.unique(ends[ended])])
+    return table, {
+        "ids": merged.ids[nodes],
+        "sums": merged.sums[nodes],
+        "moves": moves.astype(np.int32),
+        "target": target.astype(np.int32),
+        "edges": place[near].astype(np.int32),
+        "piece": piece_of[named].astype(np.int32),
+        "name": merged.ids[named],
+        "is_left": np.arange(len(named)) < len(stays),
+    }
+
+
+def _onward(begin: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return the nodes and all that they become."""
+    found = np.unique(begin)
+    while True:
+        more = np.union1d(found, target[found][target[found] >= 0])
+        if len(more) == len(found):
+            return found
+        found = more
+
+
+def number(
+    pieces: np.ndarray, piece: np.ndarray, name: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Unite pieces of one name and number the regions 1..n by first pixel; return their ids too.
+
+    Regions without a name are inside the tile; their id is -1.
+    """
+    n = int(pieces.max(initial=0))
+    names, first, same = np.unique(name, return_index=True, return_inverse=True)
+    table = np.arange(n + 1, dtype=np.uint32)
+    table[piece] = piece[first[same]]
+    order, count = _order(pieces, table)
+    ids = np.full(count, -1, np.int64)
+    ids[order[piece[first]] - 1] = names
+    return relabel(pieces, order[table]), ids
+
+
+@njit(nogil=True, cache=True)
+def _order(pieces, table):
+    """Give the values of ``table[pieces]`` numbers in the order in which they come."""
+    order = np.zeros(table.size, np.uint32)
+    count = 0
+    h, w = pieces.shape
+    for y in range(h):
+        for x in range(w):
+            piece = table[pieces[y, x]]
+            if piece and not order[piece]:
+                count += 1
+                order[piece] = count
+    return order, count

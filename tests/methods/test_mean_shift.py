@@ -1,0 +1,302 @@
+"""Mean shift against a slow reference written from the rules; the two ways to sum up a ball."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import pytest
+
+from segpipe import colour
+from segpipe.methods.mean_shift import MeanShift, mean_shift
+from segpipe.methods.mean_shift_modes import mean_shift_filter, mean_shift_modes
+from segpipe.methods.mean_shift_vector import plain, sums_size, vector
+from segpipe.methods.mean_shift_window import weights
+from segpipe.passes import ImageInfo, run_in_memory
+
+
+def mean(total, n, half_up=1):
+    return (2 * half_up * total + n) // (2 * n)
+
+
+def integers(image, method, valid):
+    """Colours as lists of Python integers, and the squared bandwidth."""
+    hr = method.range_bandwidth
+    if method.space == "lab":
+        unit = min(8, 254 // hr)
+        return colour.planes(image, unit, None).transpose(1, 2, 0).astype(object), (hr * unit) ** 2
+    if image.dtype.kind == "f":
+        unit = min(64, 254 // hr)
+        scale = colour.scaling(colour.histogram(image, valid), image.dtype)
+        out = np.zeros(image.shape, np.int64)
+        for c in range(image.shape[2]):
+            low, high = scale.low[c], scale.high[c]
+            gain = 255.0 * unit / (high - low) if high > low else 0.0
+            v = (np.nan_to_num(image[..., c].astype(np.float64)) - low) * gain
+            out[..., c] = np.floor(np.clip(v, 0, 255.0 * unit) + 0.5)
+        return out.astype(object), (hr * unit) ** 2
+    q = -(-hr // 254)
+    lift = 32768 if image.dtype == np.int16 else 0
+    return ((image.astype(np.int64) + lift + q // 2) // q).astype(object), hr * hr // q**2
+
+
+def trajectory(values, valid, y, x, method, limit, table):
+    """The mode (y, x, colour) of a pixel."""
+    h, w = valid.shape
+    hs, s = method.spatial_bandwidth, method.sample
+    at, state = (y, x), list(values[y, x])
+    for _ in range(method.iterations):
+        n, sums = 0, [0] * (2 + len(state))
+        for v in range(max(0, at[0] - hs), min(h, at[0] + hs + 1)):
+            for u in range(max(0, at[1] - hs), min(w, at[1] + hs + 1)):
+                if v % s or u % s or not valid[v, u]:
+                    continue
+                apart = [int(a) - int(b) for a, b in zip(values[v, u], state, strict=True)]
+                d = sum(a * a for a in apart)
+                if d > limit:
+                    continue
+                weight = 1
+                if table.size:
+                    weight = int(table[abs(v - at[0]), abs(u - at[1]), 256 * d // (limit + 1)])
+                n += weight
+                for k, a in enumerate((v, u, *values[v, u])):
+                    sums[k] += weight * int(a)
+        if n == 0:
+            break
+        here = at
+        at = mean(sums[0], n), mean(sums[1], n)
+        state = [mean(a, n) for a in sums[2:]]
+        if at == here:
+            break
+    return at, state
+
+
+def reference(image, method, mask=None):
+    """Return labels, and the modes' colours and places."""
+    image = image[:, :, None] if image.ndim == 2 else image
+    valid = np.isfinite(image).all(axis=2)
+    valid = valid if mask is None else valid & (mask > 0)
+    h, w = valid.shape
+    values, limit = integers(image, method, valid)
+    table = weights(method.kernel, method.spatial_bandwidth)
+    pixels = [(y, x) for y in range(h) for x in range(w) if valid[y, x]]
+    modes = {p: trajectory(values, valid, *p, method, limit, table) for p in pixels}
+
+    def linked(p, q):
+        (a, u), (b, v) = modes[p], modes[q]
+        place = (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2
+        return (
+            place < method.spatial_bandwidth**2
+            and sum((i - j) ** 2 for i, j in zip(u, v, strict=True)) < limit
+        )
+
+    region = {}
+    for p in pixels:
+        if p not in region:
+            region[p] = p
+            queue = deque([p])
+            while queue:
+                a = queue.popleft()
+                for b in around(a):
+                    if b in modes and b not in region and linked(a, b):
+                        region[b] = p
+                        queue.append(b)
+    region = merged(region, values, method.min_size)
+    first = {}
+    labels = np.zeros((h, w), int)
+    for p in pixels:
+        labels[p] = first.setdefault(region[p], len(first) + 1)
+    return labels, modes
+
+
+def around(p):
+    return [(p[0] - 1, p[1]), (p[0], p[1] - 1), (p[0], p[1] + 1), (p[0] + 1, p[1])]
+
+
+def merged(region, values, min_size):
+    """Pixel -> name of its region after the rounds; names are first pixels."""
+    pixels = {}
+    for p, name in region.items():
+        pixels.setdefault(name, []).append(p)
+    size = {r: len(ps) for r, ps in pixels.items()}
+    total = {
+        r: [sum(int(values[p][c]) for p in ps) for c in range(values.shape[2])]
+        for r, ps in pixels.items()
+    }
+    middle = {r: [(16 * t + size[r]) // (2 * size[r]) for t in total[r]] for r in size}
+    settled = {r for r in size if size[r] >= min_size}
+    while True:
+        touching = {r: set() for r in size}
+        for p, r in region.items():
+            touching[r] |= {region[q] for q in around(p) if q in region} - {r}
+        picks = {
+            r: min(
+                touching[r],
+                key=lambda o: (
+                    sum((a - b) ** 2 for a, b in zip(middle[r], middle[o], strict=True)),
+                    o,
+                ),
+            )
+            for r in size
+            if r not in settled and touching[r]
+        }
+        if not picks:
+            return region
+        group = {r: {r} for r in size}
+        for a, b in picks.items():
+            if group[a] is not group[b]:
+                group[a] |= group[b]
+                for r in group[b]:
+                    group[r] = group[a]
+        renamed = {}
+        for g in {id(g): g for g in group.values()}.values():
+            heads = g & settled
+            assert len(heads) <= 1
+            if heads or len(g) == 1:
+                name = next(iter(heads or g))
+            else:
+                name = min(g)
+                size[name], total[name] = (
+                    sum(size[r] for r in g),
+                    [sum(t) for t in zip(*(total[r] for r in g), strict=True)],
+                )
+                middle[name] = [(16 * t + size[name]) // (2 * size[name]) for t in total[name]]
+                if size[name] >= min_size:
+                    settled.add(name)
+            renamed |= dict.fromkeys(g, name)
+        region = {p: renamed[r] for p, r in region.items()}
+        size = {r: size[r] for r in set(region.values())}
+
+
+def pictures():
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:26, :31]
+    soft = 60 + 40 * np.sin(x / 4) + 30 * (y > 12) + rng.normal(0, 6, (26, 31))
+    rgb = np.stack([soft, soft[::-1], 255 - soft], axis=2).astype(np.uint8)
+    holes = rgb.astype(np.float32) / 7
+    holes[rng.random((26, 31)) < 0.1] = np.nan
+    return {
+        "rgb": rgb,
+        "gray": rgb[:, :, 0],
+        "four": np.concatenate([rgb, rgb[:, ::-1, :1]], axis=2),
+        "seven": np.concatenate([rgb, rgb[::-1], rgb[:, ::-1, :1]], axis=2),
+        "uint16": rgb.astype(np.uint16) * 250,
+        "int16": (rgb.astype(np.int16) - 128) * 30,
+        "float": holes,
+        "two-level": np.where(rng.random((26, 31)) < 0.5, 100, 112).astype(np.uint8),
+        "extremes": np.where(rng.random((26, 31, 3)) < 0.5, 0, 255).astype(np.uint8),
+        "constant": np.full((26, 31, 3), 9, np.uint8),
+        "one-row": rgb[:1],
+        "one-pixel": rgb[:1, :1],
+    }
+
+
+SETTINGS = [
+    MeanShift(3, 16, 12, 4, sample=1),
+    MeanShift(4, 20, 20, 6),
+    MeanShift(9, 12, 1, 1, sample=1),
+    MeanShift(4, 25, 8, 3, kernel="gaussian"),
+    MeanShift(3, 25, 8, 3, kernel="epanechnikov", sample=1),
+]
+
+
+@pytest.mark.parametrize("name", pictures())
+@pytest.mark.parametrize("number", range(len(SETTINGS)))
+def test_labels__equal_the_rules(name: str, number: int) -> None:
+    method, image = SETTINGS[number], pictures()[name]
+    if name in ("uint16", "int16"):
+        factor = 250 if name == "uint16" else 30
+        method = MeanShift(**{**vars(method), "range_bandwidth": method.range_bandwidth * factor})
+    mask = None
+    if number == 1:
+        mask = np.random.default_rng(8).random(image.shape[:2]) > 0.15
+    wanted, modes = reference(image, method, mask)
+    found = mean_shift(image, **vars(method), mask=mask)
+    np.testing.assert_array_equal(found, wanted)
+    if name in ("rgb", "four", "two-level"):
+        filtered, places = mean_shift_filter(
+            image, **{k: v for k, v in vars(method).items() if k != "min_size"}, mask=mask
+        )
+        for p, (place, state) in modes.items():
+            assert tuple(places[p]) == place
+            assert np.atleast_1d(filtered[p]).tolist() == [int(v) for v in state]
+
+
+def test_labels__equal_the_rules_in_lab() -> None:
+    method = MeanShift(4, 10, 15, 4, space="lab")
+    image = pictures()["rgb"]
+    np.testing.assert_array_equal(mean_shift(image, **vars(method)), reference(image, method)[0])
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (1, 0), (0, 1), (3, 5)])
+def test_reach__is_the_halo_and_no_less(shift: tuple[int, int]) -> None:
+    """A stair of colours lets trajectories climb; a halo of one step less than the reach shows."""
+    rng = np.random.default_rng(4)
+    image = np.add.outer(np.arange(120) * 3, np.arange(90) * 2)[..., None] // 2
+    image = (image + rng.integers(0, 3, image.shape)).astype(np.uint8)
+    image = np.roll(image, shift, (0, 1))
+    method = MeanShift(4, 14, 10, 5)
+    info = ImageInfo(image.shape[:2], 1, "uint8")
+    whole = run_in_memory(method.passes(info), {"image": image})[0]["labels"]
+    tiled = run_in_memory(method.passes(info), {"image": image}, size=(17, 23))[0]["labels"]
+    np.testing.assert_array_equal(tiled, whole)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 4, 6])
+def test_vector__equals_its_plain_twin(dtype: type, channels: int) -> None:
+    rng = np.random.default_rng(channels)
+    top = 256 if dtype == np.uint8 else 65536
+    for spread in (40, top):
+        low = rng.integers(0, top - spread + 1)
+        planes = tuple(rng.integers(low, low + spread, 5000).astype(dtype) for _ in range(channels))
+        for _ in range(300):
+            rows, columns = int(rng.integers(0, 60)), int(rng.integers(1, 17))
+            usual = int(rng.integers(max(0, rows - 1), 70))
+            state = np.array([p[rng.integers(5000)] for p in planes], np.int32)
+            limit = int(rng.choice([0, 30, 300, 10000, 254**2]))
+            found, wanted = np.zeros((2, sums_size(channels)), np.int32)
+            where = int(rng.integers(0, 60)), int(rng.integers(16, 70)), rows, columns, usual
+            vector(planes, *where, state, limit, found)
+            plain(planes, *where, state, limit, wanted)
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_modes__are_what_regions_contain() -> None:
+    image = pictures()["rgb"]
+    labels = mean_shift(image, 4, 20, 20)
+    filtered, places = mean_shift_filter(image, 4, 20)
+    table = mean_shift_modes(labels, filtered, places)
+    for row, label in enumerate(table["label"]):
+        here = labels == label
+        assert table["area"][row] == here.sum()
+        np.testing.assert_allclose(table["mode-1"][row], places[here][:, 1].mean())
+        np.testing.assert_allclose(table["intensity_mode-2"][row], filtered[here][:, 2].mean())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"spatial_bandwidth": 0}, "spatial_bandwidth must be 1 to 63, got 0"),
+        ({"range_bandwidth": 0}, "range_bandwidth must be 1 to 65535, got 0"),
+        ({"min_size": 0}, "min_size must be 1 to"),
+        ({"iterations": 0}, "iterations must be 1 to 100"),
+        ({"iterations": 100, "spatial_bandwidth": 63}, "may reach 1024 pixels"),
+        ({"sample": 3}, "sample must be one of"),
+        ({"sample": 4, "spatial_bandwidth": 2}, "empty; take a smaller sample"),
+        ({"kernel": "box"}, "kernel must be one of"),
+        ({"range_bandwidth": 300}, "1 to 254 for uint8"),
+    ],
+)
+def test_parameters__are_refused_in_words(parameters: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        mean_shift(np.zeros((5, 5, 3), np.uint8), **parameters)
+
+
+def test_images__are_refused_in_words() -> None:
+    with pytest.raises(ValueError, match="uint8, uint16, int16 or float, got uint32"):
+        mean_shift(np.zeros((5, 5), np.uint32))
+    with pytest.raises(ValueError, match="three channels of uint8"):
+        mean_shift(np.zeros((5, 5), np.uint16), space="lab")
+    with pytest.raises(ValueError, match="not empty"):
+        mean_shift(np.zeros((0, 5), np.uint8))
