@@ -14,7 +14,11 @@ from segpipe import methods
 from segpipe.passes import ImageInfo, run_in_memory
 from segpipe.plan import build_method
 
-QUICK = {"slic": [{"step": 8, "iterations": 3}, {"step": 11, "iterations": 2, "refine": 2}]}
+QUICK = {
+    "slic": [{"step": 8, "iterations": 3}, {"step": 11, "iterations": 2, "refine": 2}],
+    "felzenszwalb": [{"scale": 1000.0, "sigma": 0.0, "min_size": 70}],
+    "watershed": [{"h": 0.0, "sigma": 0.0}, {"markers": "grid", "step": 13, "sigma": 0.5}],
+}
 """Parameters that keep halos small beside the test images; the default ones are always tried too."""
 CASES = [
     pytest.param(name, parameters, id=f"{name}-{i}")
