@@ -44,7 +44,11 @@ def numbered(owner, kept):
 def ordered(altitude, valid):
     """Edges (p, q) between 4-neighbours that count, by their higher, then their lower pixel."""
     f = altitude.ravel().tolist()
-    pairs = [e for e in edges_of(altitude.shape, [(0, 1), (1, 0)]) if valid.flat[e[0]] and valid.flat[e[1]]]
+    pairs = [
+        e
+        for e in edges_of(altitude.shape, [(0, 1), (1, 0)])
+        if valid.flat[e[0]] and valid.flat[e[1]]
+    ]
     return sorted(pairs, key=lambda e: sorted(((f[p], p) for p in e), reverse=True))
 
 

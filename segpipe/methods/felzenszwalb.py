@@ -115,9 +115,9 @@ def felzenszwalb(
     Notes
     -----
     *Tiling*: identical for every tiling: what may depend on other tiles is deferred. The one place
-    that joins the tiles needs some 250 bytes per pixel at a seam, and 150 for every region and
-    deferred edge that is undecided; flat ground that many tiles share stays undecided, so this
-    depends on the image and grows with its area at worst.
+    that joins the tiles holds all of it at once; flat ground that many tiles share stays undecided,
+    so this depends on the image and grows with its area at worst (the bench prints what a tile
+    sends).
     Cost: time and memory per pixel are in ``tests/bench/bench_felzenszwalb.py``.
 
     Examples
@@ -141,7 +141,7 @@ def felzenszwalb(
 
 
 def _merge(parameters: Felzenszwalb, window: Window, scale: colour.Scaling | None) -> Output:
-    """Merge in a tile what is certain there; tell the parts that are open and what they may join."""
+    """Merge in a tile what is certain there; tell what is open and what it may join."""
     image, tile, shape = window.arrays["image"], window.tile, window.grid.shape
     valid = known(image, window.arrays.get("mask"))
     planes, kind = _framed(_values(image, valid, parameters, scale), valid, window)
@@ -154,7 +154,9 @@ def _merge(parameters: Felzenszwalb, window: Window, scale: colour.Scaling | Non
     for name, found in zip(("first", "second", "cross"), edges, strict=True):
         pixel, direction = np.divmod(found[:, 3], kernels.DIRECTIONS)
         at = _whole(pixel, kind.shape[1], window)
-        record[f"{name}_order"] = np.stack([found[:, 2], kernels.DIRECTIONS * at + direction], axis=1)
+        record[f"{name}_order"] = np.stack(
+            [found[:, 2], kernels.DIRECTIONS * at + direction], axis=1
+        )
     record["first_part"] = edges[0][:, :2].astype(np.int32)
     record["second_part"] = edges[1][:, :2].astype(np.int32)
     record["cross_part"] = edges[2][:, 0].astype(np.int32)

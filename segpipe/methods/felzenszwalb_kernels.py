@@ -12,8 +12,8 @@ the other open as well and is deferred; one between two open ones is deferred, t
 pair. All else is decided. So what travels is a small graph of frozen components, on which the
 same sweep goes on where it was left.
 
-In the second sweep a component of `min_size` and more can only gain, whatever happens outside, so it
-takes in small ones at once and two such ignore each other. A small one that is open, from the
+In the second sweep a component of `min_size` and more can only gain, whatever happens outside, so
+it takes in small ones at once and two such ignore each other. A small one that is open, from the
 first sweep or since an edge across a seam or to another small open one, is frozen, and its edges
 are deferred.
 """
@@ -90,13 +90,13 @@ def merge(
 
 def _crossings(kind: np.ndarray, weights: np.ndarray, parts: np.ndarray) -> np.ndarray:
     """Return (part, pixel there, weight, edge) of the edges to later pixels of other tiles."""
-    height, width = kind.shape
+    width = kind.shape[1]
     side = np.zeros(parts.shape, bool)
     side[[0, -1]] = True
     side[:, [0, -1]] = True
     y, x = np.nonzero(side & (parts > 0))
     p = ((y + 1) * width + x + 1)[:, None]
-    q = p + [1, width - 1, width, width + 1]
+    q = p + np.array([1, width - 1, width, width + 1])
     pixel, direction = np.nonzero(kind.reshape(-1)[q] == BEYOND)
     here, there = p[pixel, 0], q[pixel, direction]
     part, weight = parts[y[pixel], x[pixel]], weights[here, direction]
@@ -272,7 +272,7 @@ def _second_sweep(order, frozen, parent, size, is_open, min_size):
 
 @njit(nogil=True, cache=True)
 def _paint(kind, parent, shape):
-    """Number components 1, 2, … by first pixel; return also each root's number, and the roots."""
+    """Give components 1, 2, … by first pixel; return also each root's number, and the roots."""
     height, width = shape
     number = np.zeros(parent.size, np.uint32)
     out = np.zeros((height - 2, width - 2), np.uint32)

@@ -46,7 +46,7 @@ def smooth(planes: np.ndarray, valid: np.ndarray | None, sigma: float) -> np.nda
     Examples
     --------
     >>> smooth(np.array([[[0, 0, 640, 0, 0]]], np.int16), None, 0.5).tolist()
-    [[[0, 68, 504, 68, 0]]]
+    [[[0, 68, 503, 68, 0]]]
     """
     reach = radius(sigma)
     if reach == 0:
@@ -61,7 +61,8 @@ def smooth(planes: np.ndarray, valid: np.ndarray | None, sigma: float) -> np.nda
             _columns(_rows(planes[k], weights), weights, out[k])
     else:
         for k in range(len(planes)):
-            _columns_known(*_rows_known(planes[k], valid, weights), weights, out[k])
+            rows, share = _rows_known(planes[k], valid, weights)
+            _columns_known(rows, share, weights, out[k])
     return out
 
 

@@ -140,15 +140,15 @@ def watershed(
     Notes
     -----
     *Tiling*: identical for every tiling: tiles do what is certain and send a forest of at most as
-    many edges as they have pixels at seams, see `watershed_kernels`. Memory of the one place that
-    joins the tiles: some 150 bytes per pixel at a seam.
+    many edges as they have pixels at seams, see `watershed_kernels`. The one place that joins the
+    tiles holds all of these at once: its memory grows with the length of the seams.
     Cost: time and memory per pixel are in ``tests/bench/bench_watershed.py``.
 
     Examples
     --------
     >>> valleys = np.array([[1, 0, 5, 0, 1, 2, 1]], np.uint8)
     >>> watershed(valleys, altitude="image", sigma=0).tolist()
-    [[1, 1, 2, 2, 2, 3, 3]]
+    [[1, 1, 2, 2, 2, 2, 3]]
     >>> watershed(valleys, altitude="image", sigma=0, h=3).tolist()
     [[1, 1, 2, 2, 2, 2, 2]]
     >>> watershed(valleys, altitude="image", sigma=0, markers=[(0, 6)]).tolist()
@@ -239,9 +239,7 @@ def _flood(parameters: Watershed, window: Window, scale: colour.Scaling | None) 
     return Output({"parts": parts}, record)
 
 
-def _crossing(
-    parts: np.ndarray, altitude: np.ndarray, tile: Tile, shape: Sequence[int]
-) -> Record:
+def _crossing(parts: np.ndarray, altitude: np.ndarray, tile: Tile, shape: Sequence[int]) -> Record:
     """Return the edges to the tiles below and to the right, with both altitudes."""
     (top, left), (height, width) = tile.core.start, parts.shape
     y, x = np.arange(height), np.arange(width)

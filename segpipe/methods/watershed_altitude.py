@@ -11,6 +11,7 @@ the distance to the markers, so that a plateau is shared out fairly.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
@@ -21,6 +22,9 @@ from segpipe.methods.smooth_kernels import radius, smooth
 from segpipe.methods.watershed_kernels import CORE, MARKED, NONE, OUTSIDE
 from segpipe.passes import Window
 from segpipe.tiles import Box, Tile
+
+if TYPE_CHECKING:
+    from segpipe.methods.watershed import Watershed
 
 HIGHEST = 65534
 """Greatest leading part: `NONE` stays above."""
@@ -41,7 +45,7 @@ i64 = np.int64
 u64 = np.uint64
 
 
-def reach(parameters) -> int:
+def reach(parameters: Watershed) -> int:
     """Return the halo: smoothing, gradient, the pixels round a tile and what orders plateaus."""
     altitude = radius(parameters.sigma) + (parameters.altitude == "gradient")
     if parameters.markers == "minima":
@@ -49,7 +53,7 @@ def reach(parameters) -> int:
     return altitude + (parameters.step if parameters.markers == "grid" else 1)
 
 
-def threshold(parameters, dtype: np.dtype, scale: colour.Scaling | None) -> int:
+def threshold(parameters: Watershed, dtype: np.dtype, scale: colour.Scaling | None) -> int:
     """Return ``h`` in steps of the leading part, at least 1; 0 where minima are not the markers."""
     if parameters.markers != "minima":
         return 0
@@ -64,7 +68,7 @@ def threshold(parameters, dtype: np.dtype, scale: colour.Scaling | None) -> int:
 
 
 def landscape(
-    window: Window, valid: np.ndarray | None, parameters, scale: colour.Scaling | None
+    window: Window, valid: np.ndarray | None, parameters: Watershed, scale: colour.Scaling | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return altitude and kind of the core and one pixel round it, as `flood` wants them."""
     tile, shape = window.tile, window.grid.shape
@@ -105,7 +109,7 @@ def framed(
 
 
 def leading_part(
-    image: np.ndarray, valid: np.ndarray | None, parameters, scale: colour.Scaling | None
+    image: np.ndarray, valid: np.ndarray | None, parameters: Watershed, scale: colour.Scaling | None
 ) -> np.ndarray:
     """Return the leading part, uint16 (h, w), of an (h, w, C) window."""
     if parameters.altitude == "gradient":

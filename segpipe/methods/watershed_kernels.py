@@ -5,13 +5,13 @@ pixel, their lower pixel). Edges are looked at in ascending order; an edge at al
 the components of its ends unless both are *settled*: a component is settled at altitude `a` if it
 holds a marker, or if its lowest pixel lies at least `h` below `a`. So of minima that meet, the
 shallower is flooded if it is less than h deep, which leaves the minima of dynamics h and more; the
-result is the minimum spanning forest rooted in them, or in the markers (h = 0: only markers settle).
+result is the minimum spanning forest rooted in them, or (h = 0) in the markers alone.
 
 A tile knows the altitude of its core and of the pixels round it. A component is *open* once it was
 met by an edge across a seam before it was settled: from then on it may have grown outside.
 
-* Neither closed nor open ends: an unsettled component that is not open is all of itself. Its
-  lightest edge leaves the tile's other components no say: it joins what is there, open or settled.
+* An unsettled component that is not open is known as a whole, so the first edge that leaves it
+  unites it with what is there, open or settled or not.
 * Both ends settled: they are settled for all the image as well (its components only hold more
   pixels), so the edge does nothing.
 * What is left, open against open or settled, is decided by all tiles together. Of these edges, one
@@ -161,8 +161,8 @@ def _meetings(altitude, basin, width):
             if lower == key:
                 break
             last = lower
-            q = np.int64(lower & LOW)
-            theirs = basin[u64(q)]
+            foot = lower & LOW
+            theirs = basin[foot]
             if theirs == mine:
                 continue
             pair = u64(~min(mine, theirs)) << u64(32) | u64(~max(mine, theirs) & 0xFFFFFFFF)
@@ -177,7 +177,7 @@ def _meetings(altitude, basin, width):
             ends[u64(count), u64(0)] = mine
             ends[u64(count), u64(1)] = theirs
             ends[u64(count), u64(2)] = p
-            ends[u64(count), u64(3)] = q
+            ends[u64(count), u64(3)] = foot
             count += 1
     return keys[:count], ends[:count]
 
@@ -250,7 +250,7 @@ def _unite(keys, ends, depth, h):
 
 @njit(nogil=True, cache=True)
 def _paint(basin, parent, shape):
-    """Number the united basins 1, 2, … by first pixel."""
+    """Give the united basins 1, 2, … by first pixel."""
     height, width = shape
     number = np.zeros(parent.size, np.int64)
     out = np.zeros((height - 2, width - 2), np.uint32)

@@ -8,8 +8,8 @@ every part the number of its group.
 
 A tile's record holds ``part`` int32, the numbers of the parts that travel, ascending; the pixels
 of the core at seams, ``rim_at`` int64 (y * width + x) and ``rim_part`` int32; the edges across
-seams to later pixels, ``cross_part`` int32 (here) and ``cross_at`` int64 (pixel there); and what the
-method adds.
+seams to later pixels, ``cross_part`` int32 (here) and ``cross_at`` int64 (pixel there); and what
+the method adds.
 """
 
 from __future__ import annotations
@@ -30,22 +30,13 @@ GONE = -1
 
 
 def rim(parts: np.ndarray, tile: Tile, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the core's pixels at seams that lie in a part: y * width + x, and the part.
-
-    A pixel at the corner of two seams occurs twice.
-    """
-    height, width = parts.shape
-    y, x = np.arange(height), np.arange(width)
-    sides = []
-    for axis, (rows, columns) in enumerate(((0, x), (y, 0))):
-        if tile.core.start[axis] > 0:
-            sides.append(np.broadcast_arrays(rows, columns))
-        if tile.core.stop[axis] < shape[axis]:
-            last = (height - 1, columns) if axis == 0 else (rows, width - 1)
-            sides.append(np.broadcast_arrays(*last))
-    if not sides:
-        return np.zeros(0, np.int64), np.zeros(0, np.int32)
-    rows, columns = (np.concatenate(both) for both in zip(*sides, strict=True))
+    """Return the core's pixels at seams that lie in a part: y * width + x, and the part."""
+    edge = np.zeros(parts.shape, bool)
+    for axis in range(2):
+        lines = np.moveaxis(edge, axis, 0)
+        lines[0] |= tile.core.start[axis] > 0
+        lines[-1] |= tile.core.stop[axis] < shape[axis]
+    rows, columns = np.nonzero(edge)
     part = parts[rows, columns].astype(np.int32)
     at = (rows + tile.core.start[0]) * shape[1] + columns + tile.core.start[1]
     return at[part > 0], part[part > 0]

@@ -74,7 +74,7 @@ def test_felzenszwalb__equals_reference_for_every_tiling(name, parameters, maske
     mask = rings(image.shape[:2]) if masked else None
     reference = expected(image, mask, **parameters)
     np.testing.assert_array_equal(felzenszwalb(image, mask=mask, **parameters), reference)
-    for size in ((9, 13), (16, 45), (1, 20), (5, 4)):
+    for size in ((9, 13), (16, 45), (5, 7)):
         found = in_tiles(image, parameters, mask, size)
         np.testing.assert_array_equal(found, reference, err_msg=f"tiles {size}")
 
