@@ -67,6 +67,34 @@ class Scaling:
     high: tuple[float, ...]
 
 
+def as_channels(image: np.ndarray) -> np.ndarray:
+    """Return the image as (H, W, C) of a type that `colour` knows, or explain what is wrong."""
+    image = np.asarray(image)
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.ndim != 3 or 0 in image.shape:
+        raise ValueError(f"image must be (H, W) or (H, W, C) and not empty, got {image.shape}")
+    if image.shape[2] > 64 and image.shape[0] <= 4:
+        raise ValueError(
+            f"image must have its channels last, (H, W, C), got {image.shape}; use"
+            " np.moveaxis(image, 0, -1)"
+        )
+    if image.dtype.kind != "f" and image.dtype not in (np.uint8, np.uint16, np.int16):
+        raise ValueError(
+            f"image must be uint8, uint16, int16 or float, got {image.dtype}; convert it first"
+        )
+    return image.astype(np.float32, copy=False) if image.dtype.kind == "f" else image
+
+
+def known(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray | None:
+    """Return which pixels of an (h, w, C) image count (unmasked and finite); None if all do."""
+    valid = None if mask is None else np.asarray(mask, bool)
+    if image.dtype.kind == "f":
+        numbers = np.isfinite(image).all(axis=2)
+        valid = numbers if valid is None else valid & numbers
+    return None if valid is None or valid.all() else valid
+
+
 def histogram(array: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
     """Count the values of a tile per channel; counts of disjoint tiles add up to the image's.
 

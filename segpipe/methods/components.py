@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from segpipe.methods.slic import known
+from segpipe.colour import known
 from segpipe.methods.whole import check_channel, segment
 from segpipe.passes import ImageInfo, Output, Pass, Window
 from segpipe.regions import join

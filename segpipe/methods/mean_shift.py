@@ -16,11 +16,11 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from segpipe import colour
+from segpipe.colour import known
 from segpipe.methods import whole
 from segpipe.methods.mean_shift_links import parts
 from segpipe.methods.mean_shift_window import colours, modes
 from segpipe.methods.ranges import ranges_pass
-from segpipe.methods.slic import known
 from segpipe.passes import ImageInfo, Output, Pass, Window
 from segpipe.regions import merge_small
 from segpipe.regions.finish import label_pass

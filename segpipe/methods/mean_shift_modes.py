@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 
 from segpipe import colour
+from segpipe.colour import as_channels, known
 from segpipe.methods.mean_shift import MeanShift, filtered
 from segpipe.methods.mean_shift_window import Colours, colours
-from segpipe.methods.slic import as_channels, known
 from segpipe.passes import ImageInfo
 from segpipe.tiles import Box
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from segpipe import colour
-from segpipe.methods.slic import known
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window
 from segpipe.tiles import Grid, Tile
 
@@ -27,11 +26,16 @@ def ranges_pass(image: ImageInfo) -> Pass:
     )
 
 
+def ranges_of(image: np.ndarray, valid: np.ndarray | None) -> colour.Scaling:
+    """Return the scaling of a whole image (h, w, C)."""
+    return colour.scaling(colour.histogram(image, valid), image.dtype)
+
+
 def _count(window: Window, _part: None) -> Output:
     """Count the values of a tile."""
     image = window.core("image")
     mask = window.core("mask") if "mask" in window.arrays else None
-    return Output(record={"histogram": colour.histogram(image, known(image, mask))})
+    return Output(record={"histogram": colour.histogram(image, colour.known(image, mask))})
 
 
 def _add(records: Sequence[Record]) -> Record:

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from segpipe.colour import known
 from segpipe.methods.region_growing_kernels import calm_seeds
-from segpipe.methods.slic import known
 from segpipe.methods.whole import check_channel, segment
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window
 from segpipe.regions import join, rank

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from segpipe import colour
+from segpipe.colour import as_channels
 from segpipe.methods.ranges import ranges_pass
-from segpipe.methods.slic import as_channels
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window, run_in_memory
 from segpipe.regions import rank
 from segpipe.regions.agglomerate import STEPS, agglomerate, summed

@@ -6,7 +6,6 @@ original leaves to the order of work is replaced by rules, written out in `slic_
 quantity is an integer.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
@@ -14,11 +13,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from segpipe import colour
+from segpipe.methods.ranges import ranges_of, ranges_pass
 from segpipe.methods.slic_window import reach, slic_regions
-from segpipe.passes import ImageInfo, Output, Pass, Record, Window
+from segpipe.passes import ImageInfo, Output, Pass, Window
 from segpipe.regions import rank
 from segpipe.regions.finish import label_pass, relabel
-from segpipe.tiles import Grid, Tile
+from segpipe.tiles import Grid
 
 TILE = 2048
 IN_ONE_PIECE = 3 * TILE**2
@@ -83,10 +83,7 @@ class Slic:
         )
         if image.channels == 3 and image.dtype == "uint8":
             return cut, label_pass(image)
-        count = Pass(
-            "ranges", _count, arrays, merge=_add, solve=partial(_choose, image), cost_ns=4.0
-        )
-        return count, cut, label_pass(image)
+        return ranges_pass(image), cut, label_pass(image)
 
     @property
     def smallest(self) -> int:
@@ -140,16 +137,16 @@ def slic(
     [1, 2, 3, 4]
     """
     parameters = Slic(step, compactness, iterations, refine, min_size)
-    image = as_channels(image)
+    image = colour.as_channels(image)
     if mask is not None and mask.shape != image.shape[:2]:
         raise ValueError(
             f"mask must have the shape {image.shape[:2]} of the image, got {mask.shape}"
         )
     h, w = image.shape[:2]
-    valid = known(image, mask)
+    valid = colour.known(image, mask)
     scale = None
     if not colour.is_rgb(image):
-        scale = colour.scaling(colour.histogram(image, valid), image.dtype)
+        scale = ranges_of(image, valid)
     if h * w > IN_ONE_PIECE:
         return _by_tiles(image, valid, parameters, scale)
     core = (slice(0, h), slice(0, w))
@@ -182,59 +179,6 @@ def _cut(parameters: Slic, window: Window, scale: colour.Scaling | None) -> Outp
     """Segment a tile."""
     image, mask = window.arrays["image"], window.arrays.get("mask")
     shape, origin = window.grid.shape, window.tile.window.start
-    valid = known(image, mask)
+    valid = colour.known(image, mask)
     regions, ids = slic_regions(image, valid, origin, shape, window.tile.inner, parameters, scale)
     return Output({"regions": regions}, rank.summary(regions, ids, window.tile, shape))
-
-
-def _count(window: Window, _part: None) -> Output:
-    """Count the values of a tile."""
-    image = window.core("image")
-    mask = window.core("mask") if "mask" in window.arrays else None
-    return Output(record={"histogram": colour.histogram(image, known(image, mask))})
-
-
-def _add(records: Sequence[Record]) -> Record:
-    return {"histogram": np.sum([record["histogram"] for record in records], axis=0)}
-
-
-@dataclass(frozen=True)
-class _Ranges:
-    """Solution: the scaling that all tiles share."""
-
-    scale: colour.Scaling
-
-    def for_tile(self, _tile: Tile, _record: Record) -> colour.Scaling:
-        return self.scale
-
-
-def _choose(image: ImageInfo, records: Sequence[Record], _grid: Grid, _former: None) -> _Ranges:
-    return _Ranges(colour.scaling(records[0]["histogram"], np.dtype(image.dtype)))
-
-
-def as_channels(image: np.ndarray) -> np.ndarray:
-    """Return the image as (H, W, C) of a type that `colour` knows, or explain what is wrong."""
-    image = np.asarray(image)
-    if image.ndim == 2:
-        image = image[:, :, None]
-    if image.ndim != 3 or 0 in image.shape:
-        raise ValueError(f"image must be (H, W) or (H, W, C) and not empty, got {image.shape}")
-    if image.shape[2] > 64 and image.shape[0] <= 4:
-        raise ValueError(
-            f"image must have its channels last, (H, W, C), got {image.shape}; use"
-            " np.moveaxis(image, 0, -1)"
-        )
-    if image.dtype.kind != "f" and image.dtype not in (np.uint8, np.uint16, np.int16):
-        raise ValueError(
-            f"image must be uint8, uint16, int16 or float, got {image.dtype}; convert it first"
-        )
-    return image.astype(np.float32, copy=False) if image.dtype.kind == "f" else image
-
-
-def known(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray | None:
-    """Return which pixels of an (h, w, C) image count (unmasked and finite); None if all do."""
-    valid = None if mask is None else np.asarray(mask, bool)
-    if image.dtype.kind == "f":
-        numbers = np.isfinite(image).all(axis=2)
-        valid = numbers if valid is None else valid & numbers
-    return None if valid is None or valid.all() else valid

@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from segpipe.colour import known
 from segpipe.methods import extremes
 from segpipe.methods.extremes import Range
-from segpipe.methods.slic import known
 from segpipe.methods.split_merge_borders import contrasts, interfaces_of
 from segpipe.methods.split_merge_kernels import MEAN_UNIT, Leaves, leaves, parts_of
 from segpipe.methods.whole import check_channel, segment

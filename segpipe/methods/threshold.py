@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from segpipe.colour import known
 from segpipe.methods import extremes
 from segpipe.methods.extremes import Range
-from segpipe.methods.slic import known
 from segpipe.methods.threshold_kernels import by_levels, by_local_mean, otsu_bins
 from segpipe.methods.whole import as_arrays, check_channel, gray, image_info, segment
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window, run_in_memory

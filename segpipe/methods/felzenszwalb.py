@@ -1,0 +1,238 @@
+"""Graph-based segmentation after Felzenszwalb and Huttenlocher, the same for every tiling.
+
+Felzenszwalb, Huttenlocher, "Efficient graph-based image segmentation", IJCV 59(2), 2004,
+10.1023/B:VISI.0000022288.19776.77. The original sorts edges by a floating weight and leaves ties to
+the sort; here weights are integers and the order is strict. What of a tile's work is certain, and
+what all tiles decide together, is written out in `felzenszwalb_kernels`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from segpipe import colour
+from segpipe.colour import as_channels, known
+from segpipe.methods import felzenszwalb_kernels as kernels
+from segpipe.methods.ranges import ranges_pass
+from segpipe.methods.smooth_kernels import radius, smooth
+from segpipe.passes import ImageInfo, Output, Pass, Record, Window, run_in_memory
+from segpipe.regions import groups
+from segpipe.regions.finish import label_pass
+from segpipe.tiles import Grid
+
+UNIT = 64
+"""Steps of a weight per value of an 8-bit image."""
+SCALED_UNIT = 163
+"""Of other images: 100 units of their range then have as many steps as 255 values."""
+
+
+@dataclass(frozen=True)
+class Felzenszwalb:
+    """Graph-based merging by contrast against inner variation (Felzenszwalb-Huttenlocher)."""
+
+    scale: float = 100.0
+    """Preference for larger regions: contrast, in values of an 8-bit image, that a region of n
+    pixels is granted, times n. 0: only equal values merge."""
+    sigma: float = 0.8
+    """Standard deviation in pixels of the Gaussian that smooths the image first, 0 to 16."""
+    min_size: int = 20
+    """Pixels below which a region joins a neighbour, the one it differs least from at the border.
+    0 or 1: none does."""
+
+    name: ClassVar[str] = "felzenszwalb"
+    exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.scale <= 1e9:
+            raise ValueError(
+                f"scale (k) must be 0 to 1e9, got {self.scale}; 50 to 1000 suit photographs"
+            )
+        if not 0 <= self.sigma <= 16:
+            raise ValueError(f"sigma must be 0 to 16, got {self.sigma}; 0.5 to 1 are common")
+        if not 0 <= self.min_size <= 1 << 20:
+            raise ValueError(
+                f"min_size must be 0 to {1 << 20}, got {self.min_size}; 20 to 200 are common"
+            )
+
+    def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
+        """Return what to do: ranges if not 8-bit, merging in tiles, regions, canonical labels."""
+        merging = Pass(
+            name="merging",
+            map=partial(_merge, self),
+            reads=("image", "mask") if image.masked else ("image",),
+            writes={"parts": "uint32"},
+            halo=radius(self.sigma) + 1,
+            solve=partial(_solve, self),
+            bytes_per_pixel=60 + 5 * max(3, image.channels),
+            cost_ns=250.0,
+        )
+        first = () if image.dtype == "uint8" else (ranges_pass(image),)
+        return (*first, merging, groups.regions_pass(), label_pass(image))
+
+    @property
+    def threshold(self) -> int:
+        """``scale`` in steps of the weights."""
+        return int(self.scale * UNIT)
+
+
+def felzenszwalb(
+    image: np.ndarray,
+    *,
+    scale: float = 100.0,
+    sigma: float = 0.8,
+    min_size: int = 20,
+    mask: np.ndarray | None = None,
+) -> np.ndarray:
+    """Segment an image by merging along its edges in the order of their contrast.
+
+    Parameters
+    ----------
+    image
+        (H, W) or (H, W, C): uint8, compared as it is; or uint16, int16, float: each channel scaled
+        from its 0.5 % to its 99.5 % quantile to 255 values. Pixels with NaN or infinity count as
+        masked.
+    scale, sigma, min_size
+        See `Felzenszwalb`; as in scikit-image for 8-bit images.
+    mask
+        (H, W) bool, True where there are pixels to segment; None: everywhere.
+
+    Returns
+    -------
+    labels
+        (H, W) uint32: 0 where masked, else 1..N in raster order of each region's first pixel.
+        Regions are 8-connected.
+
+    Raises
+    ------
+    ValueError
+        If a parameter, the image or the mask is out of its range.
+
+    Notes
+    -----
+    *Tiling*: identical for every tiling: what may depend on other tiles is deferred. The one place
+    that joins the tiles holds all of it at once; flat ground that many tiles share stays undecided,
+    so this depends on the image and grows with its area at worst (the bench prints what a tile
+    sends).
+    Cost: time and memory per pixel are in ``tests/bench/bench_felzenszwalb.py``.
+
+    Examples
+    --------
+    >>> image = np.zeros((4, 6), np.uint8)
+    >>> image[:, 3:] = 90
+    >>> felzenszwalb(image, sigma=0, min_size=0)[0].tolist()
+    [1, 1, 1, 2, 2, 2]
+    """
+    parameters = Felzenszwalb(scale, sigma, min_size)
+    image = as_channels(image)
+    if mask is not None and mask.shape != image.shape[:2]:
+        raise ValueError(
+            f"mask must have the shape {image.shape[:2]} of the image, got {mask.shape}"
+        )
+    arrays = {"image": image} | ({} if mask is None else {"mask": np.asarray(mask, np.uint8)})
+    height, width, channels = image.shape
+    info = ImageInfo((height, width), channels, image.dtype.name, masked=mask is not None)
+    # on a single tile the parts, numbered by first pixel, already are the labels
+    return run_in_memory(parameters.passes(info)[:-2], arrays)[0]["parts"]
+
+
+def _merge(parameters: Felzenszwalb, window: Window, scale: colour.Scaling | None) -> Output:
+    """Merge in a tile what is certain there; tell what is open and what it may join."""
+    image, tile, shape = window.arrays["image"], window.tile, window.grid.shape
+    valid = known(image, window.arrays.get("mask"))
+    planes, kind = _framed(_values(image, valid, parameters, scale), valid, window)
+    parts, states, edges = kernels.merge(planes, kind, parameters.threshold, parameters.min_size)
+    rim_at, rim_part = groups.rim(parts, tile, shape)
+    record: Record = {"rim_at": rim_at, "rim_part": rim_part}
+    ends = [e[:, :2].ravel() for e in edges[:2]]
+    record["part"] = np.unique(np.concatenate([rim_part, *ends])).astype(np.int32)
+    record |= {name: values[record["part"]] for name, values in states.items()}
+    for name, found in zip(("first", "second", "cross"), edges, strict=True):
+        pixel, direction = np.divmod(found[:, 3], kernels.DIRECTIONS)
+        at = _whole(pixel, kind.shape[1], window)
+        record[f"{name}_order"] = np.stack(
+            [found[:, 2], kernels.DIRECTIONS * at + direction], axis=1
+        )
+    record["first_part"] = edges[0][:, :2].astype(np.int32)
+    record["second_part"] = edges[1][:, :2].astype(np.int32)
+    record["cross_part"] = edges[2][:, 0].astype(np.int32)
+    record["cross_at"] = _whole(edges[2][:, 1], kind.shape[1], window)
+    return Output({"parts": parts}, record)
+
+
+def _whole(pixel: np.ndarray, width: int, window: Window) -> np.ndarray:
+    """Return y * width + x in the image of pixels of a frame."""
+    y, x = np.divmod(pixel, width)
+    top, left = window.tile.core.start
+    return (y + top - 1) * window.grid.shape[1] + x + left - 1
+
+
+def _values(
+    image: np.ndarray,
+    valid: np.ndarray | None,
+    parameters: Felzenszwalb,
+    scale: colour.Scaling | None,
+) -> np.ndarray:
+    """Return the smoothed values (C, h, w) int16 whose distances are the weights."""
+    if image.dtype == np.uint8:
+        planes = np.moveaxis(image, 2, 0).astype(np.int16) * np.int16(UNIT)
+    else:
+        planes = colour.planes(image, SCALED_UNIT, scale)[: image.shape[2]]
+    return smooth(planes, valid, parameters.sigma)
+
+
+def _framed(
+    values: np.ndarray, valid: np.ndarray | None, window: Window
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put values and kinds of the core, and of what exists round it, in a frame of one pixel."""
+    core = window.tile.core
+    ring = core.grown(1, window.grid.shape)
+    inside = ring.within(window.tile.window)
+    place = tuple(
+        slice(r - c + 1, r - c + 1 + n)
+        for r, c, n in zip(ring.start, core.start, ring.shape, strict=True)
+    )
+    planes = np.zeros((len(values), *(n + 2 for n in core.shape)), np.int16)
+    planes[(slice(None), *place)] = values[(slice(None), *inside)]
+    kind = np.full(planes.shape[1:], kernels.NOTHING, np.uint8)
+    kind[place] = kernels.BEYOND
+    kind[1:-1, 1:-1] = kernels.CORE
+    if valid is not None:
+        kind[place][~valid[inside]] = kernels.NOTHING
+    return planes, kind
+
+
+def _solve(
+    parameters: Felzenszwalb, records: Sequence[Record], _grid: Grid, _former: Any
+) -> groups.Groups:
+    """Go on with both sweeps on what was deferred."""
+    vertices = groups.Vertices.gather(records)
+    here, there, chosen = vertices.across()
+    cross, cross_order = np.stack([here, there], axis=1), vertices.values("cross_order")[chosen]
+    size, inner = vertices.values("size"), vertices.values("inner")
+    is_open = vertices.values("open")
+    parent = np.arange(len(size))
+    both = is_open[cross].all(axis=1)
+    edges, weights = _ascending(
+        [vertices.of("first_part"), cross[both]],
+        [vertices.values("first_order"), cross_order[both]],
+    )
+    kernels.sweep_graph(parent, size, inner, edges, weights, parameters.threshold)
+    edges, _ = _ascending(
+        [vertices.of("second_part"), cross], [vertices.values("second_order"), cross_order]
+    )
+    small = parameters.min_size if parameters.min_size > 1 else 0
+    return vertices.solved(kernels.sweep_small(parent, size, edges, small))
+
+
+def _ascending(
+    pairs: Sequence[np.ndarray], orders: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return edges and their weights by (weight, number)."""
+    edges, order = np.concatenate(pairs), np.concatenate(orders)
+    ranks = np.lexsort((order[:, 1], order[:, 0]))
+    return edges[ranks], order[ranks, 0]

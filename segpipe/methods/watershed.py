@@ -1,0 +1,295 @@
+"""Watershed by flooding from minima, a grid or given points, the same for every tiling.
+
+A watershed is a minimum spanning forest rooted in its markers (Cousty, Bertrand, Najman, Couprie,
+"Watershed cuts: minimum spanning forests and the drop of water principle", IEEE TPAMI 31(8), 2009,
+10.1109/TPAMI.2008.173). With a strict order of edges there is just one; the order and what of the
+forest travels are written out in `watershed_kernels`. Minima are kept or flooded by their dynamics
+(Grimaud, "A new measure of contrast: the dynamics", SPIE 1769, 1992, 10.1117/12.60650).
+
+There is no compact variant: its cost adds up along paths, so no summary of a tile's border is
+known that decides exactly what lies behind it. Superpixels of even size: `slic`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from segpipe import colour
+from segpipe.colour import as_channels, known
+from segpipe.methods import watershed_altitude as land
+from segpipe.methods.ranges import ranges_of, ranges_pass
+from segpipe.methods.watershed_kernels import NEVER, NONE, SETTLED, decide, flood
+from segpipe.passes import ImageInfo, Output, Pass, Record, Window, run_in_memory
+from segpipe.regions import groups
+from segpipe.regions.finish import label_pass
+from segpipe.tiles import Grid, Tile
+
+
+@dataclass(frozen=True)
+class Watershed:
+    """Watershed of the gradient or the image, from minima, a grid or points."""
+
+    altitude: Literal["gradient", "image"] = "gradient"
+    """What is flooded: `gradient`, or the `image` itself (one channel, or the lightness of RGB)."""
+    sigma: float = 1.0
+    """Standard deviation in pixels of the Gaussian that smooths the image first, 0 to 16."""
+    markers: Literal["minima", "grid"] | tuple[tuple[int, int], ...] = "minima"
+    """Where regions begin: `minima` of dynamics `h`, a `grid` (the lowest pixel of every cell of
+    `step` x `step`), or points, [[y, x], …]. What no point reaches stays 0."""
+    h: float = 1.0
+    """Minima less deep than this are flooded: Lab units per pixel for the gradient, values of the
+    image for `image` (Lab units if RGB). 0: all minima stay."""
+    step: int = 32
+    """Cells of the `grid` in pixels, 2 to 256."""
+
+    name: ClassVar[str] = "watershed"
+    exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
+
+    def __post_init__(self) -> None:
+        for field, low, high, advice in (
+            ("sigma", 0.0, 16.0, "1 to 2 suit photographs"),
+            ("step", 2, 256, "16 to 64 are common"),
+        ):
+            if not low <= getattr(self, field) <= high:
+                raise ValueError(
+                    f"{field} must be {low} to {high}, got {getattr(self, field)}; {advice}"
+                )
+        if not 0 <= self.h < np.inf:
+            raise ValueError(f"h must not be negative, got {self.h}; 0 keeps all minima")
+        if isinstance(self.markers, str) and self.markers not in ("minima", "grid"):
+            raise ValueError(
+                f"markers must be minima, grid or points [[y, x], …], got {self.markers!r}"
+            )
+        if not isinstance(self.markers, str):
+            object.__setattr__(self, "markers", _points(self.markers))
+
+    def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
+        """Return what to do: ranges if needed, basins of the tiles, regions, canonical labels."""
+        self._check(image)
+        gradient = self.altitude == "gradient"
+        ranged = (gradient and not _is_rgb(image)) or (not gradient and image.dtype[0] == "f")
+        flooding = Pass(
+            name="basins",
+            map=partial(_flood, self),
+            reads=("image", "mask") if image.masked else ("image",),
+            writes={"parts": "uint32"},
+            halo=land.reach(self),
+            solve=partial(_solve, self, np.dtype(image.dtype)),
+            bytes_per_pixel=36 + 4 * max(3, image.channels),
+            cost_ns=120.0,
+        )
+        first = (ranges_pass(image),) if ranged else ()
+        return (*first, flooding, groups.regions_pass(), label_pass(image))
+
+    def _check(self, image: ImageInfo) -> None:
+        if self.altitude == "image" and image.channels > 1 and not _is_rgb(image):
+            raise ValueError(
+                f"altitude image needs one channel or RGB, got {image.channels} channels of"
+                f" {image.dtype}; choose altitude gradient"
+            )
+        if not isinstance(self.markers, str):
+            for y, x in self.markers:
+                if not (0 <= y < image.shape[0] and 0 <= x < image.shape[1]):
+                    raise ValueError(
+                        f"marker [{y}, {x}] lies outside the image of {image.shape[0]} x"
+                        f" {image.shape[1]} pixels; markers are [row, column], from 0"
+                    )
+
+
+def watershed(
+    image: np.ndarray,
+    *,
+    altitude: Literal["gradient", "image"] = "gradient",
+    sigma: float = 1.0,
+    markers: Literal["minima", "grid"] | np.ndarray | Sequence[Sequence[int]] = "minima",
+    h: float = 1.0,
+    step: int = 32,
+    mask: np.ndarray | None = None,
+) -> np.ndarray:
+    """Segment an image by flooding.
+
+    Parameters
+    ----------
+    image
+        (H, W) or (H, W, C): uint8, uint16, int16 or float. For the gradient, three channels of
+        uint8 are sRGB and compared in CIELAB; of others each channel is scaled from its 0.5 % to
+        its 99.5 % quantile to 100 units. Pixels with NaN or infinity count as masked.
+    altitude, sigma, h, step
+        See `Watershed`.
+    markers
+        See `Watershed`; or an array (H, W) of integers, 0 = no marker, as scikit-image has it.
+    mask
+        (H, W) bool, True where there are pixels to segment; None: everywhere.
+
+    Returns
+    -------
+    labels
+        (H, W) uint32: 1..N in raster order of each region's first pixel; 0 where masked and where
+        no marker reaches. With an array of markers: its numbers, in its type.
+
+    Raises
+    ------
+    ValueError
+        If a parameter, the image, the markers or the mask are out of their range.
+
+    Notes
+    -----
+    *Tiling*: identical for every tiling: tiles do what is certain and send a forest of at most as
+    many edges as they have pixels at seams, see `watershed_kernels`. The one place that joins the
+    tiles holds all of these at once: its memory grows with the length of the seams.
+    Cost: time and memory per pixel are in ``tests/bench/bench_watershed.py``.
+
+    Examples
+    --------
+    >>> valleys = np.array([[1, 0, 5, 0, 1, 2, 1]], np.uint8)
+    >>> watershed(valleys, altitude="image", sigma=0).tolist()
+    [[1, 1, 2, 2, 2, 2, 3]]
+    >>> watershed(valleys, altitude="image", sigma=0, h=3).tolist()
+    [[1, 1, 2, 2, 2, 2, 2]]
+    >>> watershed(valleys, altitude="image", sigma=0, markers=[(0, 6)]).tolist()
+    [[1, 1, 1, 1, 1, 1, 1]]
+    """
+    image = as_channels(image)
+    if mask is not None and mask.shape != image.shape[:2]:
+        raise ValueError(
+            f"mask must have the shape {image.shape[:2]} of the image, got {mask.shape}"
+        )
+    if isinstance(markers, np.ndarray):
+        parameters = Watershed(altitude, sigma, "grid", h, step)
+        return _from_array(image, markers, parameters, mask)
+    parameters = Watershed(altitude, sigma, markers, h, step)  # type: ignore[arg-type]
+    arrays = {"image": image} | ({} if mask is None else {"mask": np.asarray(mask, np.uint8)})
+    passes = parameters.passes(_info(image, mask))
+    # on a single tile the regions, numbered by first pixel, already are the labels
+    return run_in_memory(passes[:-1], arrays)[0]["regions"]
+
+
+def _is_rgb(image: ImageInfo) -> bool:
+    return image.channels == 3 and image.dtype == "uint8"
+
+
+def _info(image: np.ndarray, mask: np.ndarray | None) -> ImageInfo:
+    height, width, channels = image.shape
+    return ImageInfo(
+        (height, width), channels, image.dtype.name, colour.is_rgb(image), mask is not None
+    )
+
+
+def _from_array(
+    image: np.ndarray, markers: np.ndarray, parameters: Watershed, mask: np.ndarray | None
+) -> np.ndarray:
+    """Flood from the non-zero pixels of an array; every pixel gets the number of its marker."""
+    if markers.shape != image.shape[:2] or markers.dtype.kind not in "iub":
+        raise ValueError(
+            f"markers must be an array of integers of the shape {image.shape[:2]} of the image,"
+            f" got {markers.dtype} {markers.shape}; points are a list [[y, x], …]"
+        )
+    parameters._check(_info(image, mask))
+    valid = known(image, mask)
+    marked = markers != 0 if valid is None else (markers != 0) & valid
+    scale = ranges_of(image, valid)
+    tile = Grid(image.shape[:2], image.shape[:2]).tile(0)
+    leading = land.leading_part(image, valid, parameters, scale)
+    parts, *_ = flood(*land.framed(leading, land.distances(~marked), valid, marked, tile), 0)
+    numbers = np.zeros(int(parts.max(initial=0)) + 1, markers.dtype)
+    numbers[parts[marked]] = markers[marked]
+    return numbers[parts]
+
+
+def _points(points: Any) -> tuple[tuple[int, int], ...]:
+    """Return points as tuples, sorted and once each, or explain what is wrong."""
+    try:
+        pairs = {(int(y), int(x)) for y, x in points}
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"markers must be minima, grid or points [[y, x], …], got {points!r}"
+        ) from None
+    if not pairs:
+        raise ValueError("markers must be at least one point [y, x], got none")
+    return tuple(sorted(pairs))
+
+
+def _flood(parameters: Watershed, window: Window, scale: colour.Scaling | None) -> Output:
+    """Flood a tile as far as it is certain; tell the parts that are open what others may join."""
+    image, tile, shape = window.arrays["image"], window.tile, window.grid.shape
+    valid = known(image, window.arrays.get("mask"))
+    altitude, kind = land.landscape(window, valid, parameters, scale)
+    depth_wanted = land.threshold(parameters, image.dtype, scale)
+    parts, depth, is_open, edges = flood(altitude, kind, depth_wanted)
+    if not isinstance(parameters.markers, str):
+        unreached = (depth == NEVER) & ~is_open
+        unreached[0] = False
+        if unreached.any():
+            parts = np.where(unreached[parts], 0, parts)
+    rim_at, rim_part = groups.rim(parts, tile, shape)
+    record = {"rim_at": rim_at, "rim_part": rim_part}
+    record |= _crossing(parts, altitude, tile, shape)
+    record["part"] = np.unique(np.concatenate([rim_part, edges[:, :2].ravel()])).astype(np.int32)
+    record["depth"] = depth[record["part"]]
+    record["edge"] = edges[:, :2].astype(np.int32)
+    pixels = edges[:, 2:]
+    record["edge_altitude"] = altitude.reshape(-1)[pixels]
+    y, x = np.divmod(pixels, altitude.shape[1])
+    record["edge_at"] = (y + tile.core.start[0] - 1) * shape[1] + x + tile.core.start[1] - 1
+    return Output({"parts": parts}, record)
+
+
+def _crossing(parts: np.ndarray, altitude: np.ndarray, tile: Tile, shape: Sequence[int]) -> Record:
+    """Return the edges to the tiles below and to the right, with both altitudes."""
+    (top, left), (height, width) = tile.core.start, parts.shape
+    y, x = np.arange(height), np.arange(width)
+    sides = [
+        (height - 1 + 0 * x, x, altitude[-2, 1:-1], altitude[-1, 1:-1], shape[1]),
+        (y, width - 1 + 0 * y, altitude[1:-1, -2], altitude[1:-1, -1], 1),
+    ]
+    found = []
+    for rows, columns, here, there, onward in sides:
+        both = (here != NONE) & (there != NONE)
+        at = (rows + top) * shape[1] + columns + left
+        altitudes = np.stack([here, there], axis=1)
+        found.append((parts[rows, columns][both], at[both], at[both] + onward, altitudes[both]))
+    part, here_at, at, altitudes = (np.concatenate(c) for c in zip(*found, strict=True))
+    return {
+        "cross_part": part.astype(np.int32),
+        "cross_from": here_at,
+        "cross_at": at,
+        "cross_altitude": altitudes,
+    }
+
+
+def _solve(
+    parameters: Watershed, dtype: np.dtype, records: Sequence[Record], _grid: Grid, former: Any
+) -> groups.Groups:
+    """Decide all edges that travelled; name the groups of parts."""
+    vertices = groups.Vertices.gather(records)
+    here, there, chosen = vertices.across()
+    pairs = np.concatenate([vertices.of("edge"), np.stack([here, there], axis=1)])
+    ends = np.stack([vertices.values("cross_from"), vertices.values("cross_at")], axis=1)
+    at = np.concatenate([vertices.values("edge_at"), ends[chosen]])
+    altitude = np.concatenate(
+        [vertices.values("edge_altitude"), vertices.values("cross_altitude")[chosen]]
+    )
+    order = edge_order(altitude, at)
+    leading = (altitude.max(axis=1, initial=0) >> np.uint32(16)).astype(np.int64)
+    depth = vertices.values("depth").astype(np.int64)
+    h = land.threshold(parameters, dtype, former.scale if former else None)
+    group = decide(depth, pairs[order], leading[order], h or 1)
+    if not isinstance(parameters.markers, str):
+        group[depth[group] != SETTLED] = groups.GONE
+    return vertices.solved(group)
+
+
+def edge_order(altitude: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Return the ascending order of edges, given the (altitude, index) of their two pixels."""
+    first_is_high = (altitude[:, 0] > altitude[:, 1]) | (
+        (altitude[:, 0] == altitude[:, 1]) & (at[:, 0] > at[:, 1])
+    )
+    high = np.where(first_is_high, 0, 1)
+    row = np.arange(len(at))
+    low = 1 - high
+    return np.lexsort((at[row, low], altitude[row, low], at[row, high], altitude[row, high]))

@@ -1,0 +1,59 @@
+"""Time and peak memory of a function, each in a process of its own."""
+
+import multiprocessing
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def apart(function, small, given, runs):
+    """Return (best seconds, bytes above what the input took, result) of function(given).
+
+    A first call on a small input compiles and warms up. The process reads `given`, a list of
+    arrays, from files: what it took to make them is not counted.
+    """
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, arrays in (("small", small), ("given", given)):
+            for i, array in enumerate(arrays):
+                np.save(Path(folder) / f"{name}{i}.npy", array)
+        worker = context.Process(target=_work, args=(send, function, folder, runs))
+        worker.start()
+        found = receive.recv()
+        worker.join()
+    return found
+
+
+def _work(send, function, folder, runs):
+    small, given = (
+        [np.load(path) for path in sorted(Path(folder).glob(f"{name}*.npy"))]
+        for name in ("small", "given")
+    )
+    function(*small)
+    before = _peak()
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        result = function(*given)
+        seconds.append(time.perf_counter() - start)
+    send.send((min(seconds), _peak() - before, result))
+
+
+def _peak():
+    # ru_maxrss starts at what the parent had; the kernel's own mark does not
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+
+
+def table(rows, pixels):
+    """Print Mpx/s, ratio of times and bytes per pixel of {name: (seconds, bytes)}; first is ours."""
+    ours = next(iter(rows.values()))
+    print(f"{'':34}{'Mpx/s':>8}{'time':>9}{'peak B/px':>11}{'memory':>9}")
+    for name, (seconds, peak) in rows.items():
+        print(
+            f"{name:34}{pixels / seconds / 1e6:8.2f}{seconds / ours[0]:8.1f}x"
+            f"{peak / pixels:11.0f}{peak / max(ours[1], 1):8.1f}x"
+        )

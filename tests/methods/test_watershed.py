@@ -1,0 +1,177 @@
+"""Watershed: against a slow Kruskal forest from the rules, against peers, and every tiling."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from skimage.segmentation import watershed as peer
+
+from segpipe.methods import watershed_altitude as land
+from segpipe.methods.watershed import Watershed, watershed
+from segpipe.passes import ImageInfo, Window, run_in_memory
+from segpipe.tiles import Grid
+from tests import naive_graph
+
+
+def pictures():
+    rng = np.random.default_rng(4)
+    y, x = np.mgrid[:37, :45]
+    smooth = ndimage.gaussian_filter(rng.normal(size=(37, 45, 3)), (2, 2, 0))
+    return {
+        "blobs": np.clip(128 + 900 * smooth, 0, 255).astype(np.uint8),
+        "noise": rng.integers(0, 256, (37, 45, 3), np.uint8),
+        "constant": np.full((37, 45, 3), 90, np.uint8),
+        "two levels": np.repeat((rng.random((37, 45, 1)) < 0.4) * np.uint8(255), 3, 2),
+        "checkerboard": np.repeat(((y // 5 + x // 5) % 2 * 200)[..., None], 3, 2).astype(np.uint8),
+        "steps": (rng.integers(0, 4, (37, 45, 1)) * 1000).astype(np.uint16),
+        "int16": (900 * smooth[..., :1]).astype(np.int16),
+        "float": smooth[..., :2].astype(np.float32),
+        "row": rng.integers(0, 256, (1, 60, 3), np.uint8),
+        "pixel": np.zeros((1, 1, 3), np.uint8),
+    }
+
+
+PICTURES = pictures()
+VARIANTS = [
+    {},
+    {"h": 0.0, "sigma": 0.0},
+    {"h": 6.0},
+    {"markers": "grid", "step": 7},
+    {"markers": "grid", "step": 16, "sigma": 0.0},
+    {"markers": [(0, 0), (0, 30), (20, 11), (21, 11), (36, 44)]},
+]
+
+
+def cases():
+    for name, image in PICTURES.items():
+        for parameters in VARIANTS:
+            yield name, parameters
+            if image.shape[2] == 1:
+                yield name, {"altitude": "image", **parameters, "h": parameters.get("h", 1) * 30}
+
+
+def rings(shape):
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    return (np.hypot(y - 17, x - 14) % 11 < 7) & ((3 * x + y) % 13 > 0)
+
+
+def inside(parameters, shape):
+    """Leave out points that the image does not have."""
+    if isinstance(parameters.get("markers"), list):
+        kept = [(y, x) for y, x in parameters["markers"] if y < shape[0] and x < shape[1]]
+        return {**parameters, "markers": kept}
+    return parameters
+
+
+def flooded(image, parameters, mask):
+    """Return altitude, valid, parameters as the method sees them on one tile."""
+    method = Watershed(**parameters)
+    info = ImageInfo(image.shape[:2], image.shape[2], image.dtype.name, False, mask is not None)
+    valid = np.ones(image.shape[:2], bool) if mask is None else mask
+    scale = land.colour.scaling(land.colour.histogram(image, valid), image.dtype)
+    grid = Grid(info.shape, info.shape)
+    window = Window(grid.tile(0), grid, {"image": image})
+    altitude, kind = land.landscape(window, None if mask is None else mask, method, scale)
+    core = (slice(1, -1), slice(1, -1))
+    h = land.threshold(method, image.dtype, scale) or None
+    points = np.argwhere(kind[core] == land.MARKED)
+    return altitude[core], valid, h, points
+
+
+def in_tiles(image, parameters, mask, size, order=None):
+    method = Watershed(**parameters)
+    info = ImageInfo(image.shape[:2], image.shape[2], image.dtype.name, False, mask is not None)
+    arrays = {"image": image} | ({} if mask is None else {"mask": mask.astype(np.uint8)})
+    return run_in_memory(method.passes(info), arrays, size, order)[0]["labels"]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("name", "parameters"), list(cases()))
+def test_watershed__equals_reference(name, parameters, masked):
+    image = PICTURES[name]
+    parameters = inside(parameters, image.shape)
+    mask = rings(image.shape[:2]) if masked else None
+    altitude, valid, h, points = flooded(image, parameters, mask)
+    expected = naive_graph.watershed(altitude.astype(np.int64), valid, h, points)
+    found = watershed(image, mask=mask, **parameters)
+    if parameters.get("markers") == "grid":  # what no marker reaches is a region of its own
+        assert (found[valid] > 0).all()
+        found = np.where(expected > 0, found, 0)
+        numbers = np.unique(found, return_inverse=True)[1].reshape(found.shape)
+        found = numbers + (0 if (found == 0).any() else 1)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("parameters", VARIANTS)
+@pytest.mark.parametrize("name", ["blobs", "two levels", "steps"])
+def test_watershed__is_the_same_for_every_tiling(name, parameters, masked):
+    image = PICTURES[name]
+    parameters = inside(parameters, image.shape)
+    mask = rings(image.shape[:2]) if masked else None
+    whole = watershed(image, mask=mask, **parameters)
+    for size in ((9, 13), (16, 45)):
+        found = in_tiles(image, parameters, mask, size)
+        np.testing.assert_array_equal(found, whole, err_msg=f"tiles {size}")
+
+
+def test_watershed__agrees_with_scikit_image_from_an_array_of_markers():
+    rng = np.random.default_rng(0)
+    image = ndimage.gaussian_filter(rng.random((200, 240)), 3)
+    image = np.rint((image - image.min()) / np.ptp(image) * 65000).astype(np.uint16)
+    lowest = ndimage.minimum_filter(image, 9) == image
+    markers = ndimage.label(lowest)[0].astype(np.int32) * 7
+    found = watershed(image, altitude="image", sigma=0, markers=markers)
+    assert found.dtype == markers.dtype
+    assert (found[lowest] == markers[lowest]).all()
+    assert (found == peer(image, markers)).mean() > 0.97
+
+
+def test_watershed__minima_are_those_of_h_minima():
+    from skimage.morphology import h_minima
+
+    cross = ndimage.generate_binary_structure(2, 1)
+    rng = np.random.default_rng(1)
+    image = (ndimage.gaussian_filter(rng.random((90, 80)), 2) * 60000).astype(np.uint16)
+    for h in (1, 500, 2000):
+        kept = ndimage.label(h_minima(image, h, cross), cross)[1]
+        found = watershed(image, altitude="image", sigma=0, h=h).max()
+        assert found == kept
+
+
+def test_watershed__shares_out_plateaus_by_distance():
+    image = np.full((40, 81), 9, np.uint8)
+    found = watershed(image, markers=[(20, 10), (20, 70)], sigma=0)
+    assert (found[:, :39] == 1).all()
+    assert (found[:, 42:] == 2).all()
+
+
+def test_watershed__leaves_what_no_point_reaches():
+    mask = np.ones((9, 9), bool)
+    mask[:, 4] = False
+    found = watershed(np.zeros((9, 9), np.uint8), markers=[(1, 1)], mask=mask)
+    assert (found[:, :4] == 1).all()
+    assert not found[:, 4:].any()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"h": -1}, "h must not be negative"),
+        ({"h": np.nan}, "h must not be negative"),
+        ({"sigma": -1}, "sigma must be 0"),
+        ({"step": 1}, "step must be 2"),
+        ({"markers": "maxima"}, "markers must be minima, grid or points"),
+        ({"markers": [(1, 2, 3)]}, "markers must be minima, grid or points"),
+        ({"markers": []}, "at least one point"),
+        ({"markers": [(3, 10)]}, r"marker \[3, 10\] lies outside the image of 8 x 10"),
+        ({"markers": [(-1, 0)]}, "lies outside the image"),
+        ({"markers": np.zeros((10, 8), int)}, r"array of integers of the shape \(8, 10\)"),
+        ({"markers": np.zeros((8, 10))}, "array of integers"),
+        ({"mask": np.ones((3, 3), bool)}, "mask must have the shape"),
+        ({"altitude": "image", "image": np.zeros((8, 10, 4), np.uint8)}, "needs one channel"),
+    ],
+)
+def test_watershed__raises_on(parameters, words):
+    image = parameters.pop("image", np.zeros((8, 10, 3), np.uint8))
+    with pytest.raises(ValueError, match=words):
+        watershed(image, **parameters)
