@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from segpipe.errors import InputError
 
 Group = Literal["area", "shape", "colour", "percentiles", "neighbours"]
-STANDARD: tuple[Group, ...] = ("area", "shape", "colour", "neighbours")
+STANDARD: tuple[Group, ...] = ("area", "shape", "colour")
 MEASURES: dict[str, tuple[Group, ...]] = {
     "basic": ("area",),
     "standard": STANDARD,
@@ -124,8 +124,8 @@ class Config(_Keys):
     """What the table of segments says besides area, box and centroid: a list of `shape` (perimeter,
     compactness, axes), `colour` (mean, deviation, extremes of every channel), `percentiles` (5, 25,
     50, 75, 95 % of every channel; costs twice as much as all the others) and `neighbours` (a second
-    table: who meets whom along how many pixel edges); or `basic` (nothing more), `standard` (all
-    but percentiles), `full`."""
+    table: who meets whom along how many pixel edges); or `basic` (nothing more), `standard` (shape
+    and colour), `full`."""
     tiles: Tiles = Tiles()
     cluster: Cluster = Cluster()
     report: Report = Report()

@@ -55,6 +55,8 @@ class Workload:
     """Number of a task -> its part of the former solution; asked when the task is submitted."""
     batches: Iterable[Sequence[int]] | None = None
     """Which tasks are submitted as one, in order; None: each alone."""
+    after: int | None = None
+    """Index of the load whose tasks have to be done before; None: none has to."""
 
 
 def run_jobs(
@@ -90,12 +92,13 @@ def merged(merge: Callable[[Sequence[Any]], Any], records: Sequence[Any], fan_in
 
 def _in_flight(loads: Sequence[Workload], executor: Executor) -> Iterator[tuple[int, list[Report]]]:
     """Keep a bounded number of tasks submitted; yield (job index, reports) as they finish."""
-    todo = _batches(loads)
+    todo = [iter(load.batches or ([n] for n in range(len(load.job)))) for load in loads]
+    left = [len(load.job) for load in loads]
     pending: dict[Any, int] = {}
     try:
         while True:
             while len(pending) < IN_FLIGHT * executor.workers:
-                following = next(todo, None)
+                following = _following(loads, todo, left)
                 if following is None:
                     break
                 index, batch = following
@@ -108,16 +111,24 @@ def _in_flight(loads: Sequence[Workload], executor: Executor) -> Iterator[tuple[
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 index = pending.pop(future)
-                yield index, _result(future, loads[index].job.name)
+                reports = _result(future, loads[index].job.name)
+                left[index] -= len(reports)
+                yield index, reports
     finally:
         for future in pending:
             future.cancel()
 
 
-def _batches(loads: Sequence[Workload]) -> Iterator[tuple[int, Sequence[int]]]:
+def _following(
+    loads: Sequence[Workload], todo: Sequence[Iterator[Sequence[int]]], left: Sequence[int]
+) -> tuple[int, Sequence[int]] | None:
+    """Return the next tasks to submit: of the first load that has some and need not wait."""
     for index, load in enumerate(loads):
-        for batch in load.batches or ([number] for number in range(len(load.job))):
-            yield index, batch
+        if load.after is None or not left[load.after]:
+            batch = next(todo[index], None)
+            if batch is not None:
+                return index, batch
+    return None
 
 
 def _result(future: Any, name: str) -> list[Report]:

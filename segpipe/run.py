@@ -16,7 +16,7 @@ from math import prod
 from typing import Any
 
 from segpipe.engine import Executor, Watch, Workload, merged, run_jobs
-from segpipe.inspection import Subject, inspect
+from segpipe.inspection import ScoreJob, SeamJob, Subject, check_seams, looked
 from segpipe.jobs import (
     ArrayInput,
     DigestJob,
@@ -82,8 +82,8 @@ class Run:
             for i, step in enumerate(stage.passes):
                 sweep = partial(self._sweep, stage.name, stage.passes[: i + 1])
                 steps.append(Step(f"{stage.name}-{step.name}", sweep))
-        last = ("finish", self._finish), ("inspect", self._inspect), ("publish", self._publish)
-        return steps + [Step(*step) for step in last]
+        last = {"finish": self._finish, "seam-check": self._check_seams, "publish": self._publish}
+        return steps + [Step(*step) for step in last.items()]
 
     def _sweep(self, stage: str, passes: Sequence[Pass], executor: Executor, watch: Watch) -> None:
         """Do the last of some passes over all tiles and solve what they sent."""
@@ -94,7 +94,7 @@ class Run:
             lead = (plan.image.channels,) if name == "image" else ()
             create_array(*job.paths[name], lead + plan.image.shape, dtype, plan.tile_size)
         for levels in job.levels.values():
-            self._create_levels("image", levels, plan.tile_size)
+            self._create_levels(stage, levels, plan.tile_size)
         load = Workload(job, partial(self._part, former), _batches(plan, step))
         reports = self._timed(job.name, [load], executor, watch)[0]
         self.reports[stage, step.name] = reports
@@ -129,19 +129,19 @@ class Run:
             inputs = tuple(ArrayInput(name, *self._place(stage, name)) for name in step.reads)
         key = task_key(self.plan, stage, passes)
         paths = {name: self._place(stage, name) for name in step.writes}
-        levels = {"image": self._image_levels()} if stage == "image" else {}
+        levels = {n: self._levels(stage) for n in step.writes if n in ("image", "labels")}
         name = f"{stage}-{step.name}"
         return PassJob(name, self.folder, key, step, self.plan.grid, inputs, paths, levels)
 
-    def _image_levels(self) -> Levels:
-        """Levels of the image's pyramid that ingest makes: as far as tiles are whole blocks."""
+    def _levels(self, stage: str) -> Levels:
+        """Levels of a pyramid that are made of the tile at hand, as far as it is whole blocks."""
         grid, made = self.plan.grid, []
         for level in range(1, len(level_shapes(self.plan.image.shape))):
             edges = [e for e, n in zip(grid.size, grid.counts, strict=True) if n > 1]
             if any(edge % 2**level or edge >> level < SMALLEST_BLOCK for edge in edges):
                 break
             made.append(level)
-        return Levels(self.image_folder, "", 0, tuple(made))
+        return Levels(self.image_folder, _prefix(stage), 0, tuple(made))
 
     def _place(self, stage: str, name: str) -> tuple[Folder, str]:
         """Where array `name` of a stage lies."""
@@ -154,18 +154,25 @@ class Run:
         return self.folder / "work", name if name == "mask" else f"{stage}/{name}"
 
     def _finish(self, executor: Executor, watch: Watch) -> None:
-        """Digests, tables and pyramids: independent of each other, so done side by side."""
-        digests = [self._digest_job(stage) for stage in self.plan.stages]
-        loads = [Workload(job) for job in digests]
-        loads += [load for stage in self.plan.stages for load in self._table_loads(stage)]
-        sources = {stage.name: 0 for stage in self.plan.stages}
-        sources["image"] = len(self._image_levels().made)
-        loads += self._pyramid_loads(sources)
+        """Digests, tables, pyramids, a look at the result: done side by side."""
+        stages, subjects = self.plan.stages, self._subjects()
+        # the digests first: nothing else takes as long in one task
+        loads = [Workload(self._digest_job(stage)) for stage in stages]
+        looks: list[Workload] = []
+        for stage, subject in zip(stages, subjects, strict=True):
+            tables = self._table_loads(stage)
+            looks += [Workload(ScoreJob(subject), after=len(loads)), Workload(SeamJob(subject))]
+            loads += tables
+        first = len(loads)
+        sources = {stage.name: len(self._levels(stage.name).made) for stage in stages}
+        sources["image"] = len(self._levels("image").made)
+        loads += looks + self._pyramid_loads(sources)
         reports = self._timed("finish", loads, executor, watch)
-        for stage, done in zip(self.plan.stages, reports, strict=False):
+        for stage, done in zip(stages, reports, strict=False):
             solution = self.solutions[stage.name, stage.passes[-1].name]
             digest = done[0].record["digest"].tobytes().decode()
             self.state["labels"][stage.name] = {"digest": digest, "segments": solution.count}
+        self.state |= looked(subjects, reports[first : first + len(looks)])
         while loads := self._pyramid_loads(sources):
             self._timed(f"pyramid-{min(sources.values())}", loads, executor, watch)
 
@@ -194,8 +201,7 @@ class Run:
             made = tuple(range(source + 1, min(len(shapes), source + 1 + PYRAMID_LEVELS)))
             if not made:
                 continue
-            prefix = "" if name == "image" else f"labels/{name}/"
-            levels = Levels(self.image_folder, prefix, source, made)
+            levels = Levels(self.image_folder, _prefix(name), source, made)
             grid = Grid(shapes[source], (PYRAMID_BLOCK, PYRAMID_BLOCK))
             self._create_levels(name, levels, grid.size)
             key = task_key(self.plan, name, (), *made)
@@ -217,30 +223,33 @@ class Run:
                 levels.image, f"{levels.prefix}{level}", lead + shapes[level], dtype, edges
             )
 
-    def _inspect(self, executor: Executor, watch: Watch) -> None:
-        """Score the result, and look for traces of the tiles in it."""
+    def _subjects(self) -> list[Subject]:
+        """Return what is looked at: the labels of every stage."""
         plan, stages = self.plan, self.plan.stages
-        subjects = [
-            Subject(
+        subjects = []
+        for stage in stages:
+            reads = {name for step in stage.passes for name in step.reads}
+            given = sorted(reads & {"image", "mask", "segments"} | {"image"})
+            subject = Subject(
                 stage.name,
                 self.folder,
                 self.image_folder,
                 table_name("segments", stage.name, alone=len(stages) == 1),
-                self.state["labels"][stage.name]["segments"],
+                self.solutions[stage.name, stage.passes[-1].name].count,
                 plan.grid,
                 task_key(plan, stage.name, stage.passes),
                 stage.method if plan.config.report.seam_check else None,
                 plan.image,
-                tuple(
-                    ArrayInput(name, *self._place(stage.name, name))
-                    for name in ("image", "mask")[: 1 + plan.image.masked]
-                ),
+                tuple(ArrayInput(name, *self._place(stage.name, name)) for name in given),
                 plan.seconds,
             )
-            for stage in stages
-        ]
+            subjects.append(subject)
+        return subjects
+
+    def _check_seams(self, executor: Executor, watch: Watch) -> None:
+        """Segment a few windows again, with the seams elsewhere."""
         do = partial(self._timed, executor=executor, watch=watch)
-        self.state |= inspect(subjects, do)
+        check_seams(self._subjects(), self.state, do)
 
     def _publish(self, _executor: Executor, _watch: Watch) -> None:
         """Make the result visible: metadata, final name, state."""
@@ -289,6 +298,11 @@ def open_run(plan: Plan, *, resume: bool) -> Run:
 def _same(part: Any, _number: int) -> Any:
     """Tell every task the same."""
     return part
+
+
+def _prefix(stage: str) -> str:
+    """Where in the OME-Zarr image the levels of an array lie."""
+    return "" if stage == "image" else f"labels/{stage}/"
 
 
 def _batches(plan: Plan, step: Pass) -> Iterable[Sequence[int]]:

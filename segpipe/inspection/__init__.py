@@ -20,7 +20,16 @@ from segpipe.quality import seams
 from segpipe.tasks import Report
 from segpipe.tiles import Box, Grid
 
-__all__ = ["Subject", "inspect", "table_scores", "windows"]
+__all__ = [
+    "ScoreJob",
+    "SeamJob",
+    "Subject",
+    "check_seams",
+    "inspect",
+    "looked",
+    "table_scores",
+    "windows",
+]
 
 WINDOWS = 4
 """Windows that are segmented again, at most."""
@@ -43,12 +52,27 @@ def inspect(subjects: Sequence[Subject], do: Do) -> dict[str, dict[str, Any]]:
         ``conditions`` and ``seams``, each by stage, as ``run.json`` says them.
     """
     jobs = [job for s in subjects for job in (ScoreJob(s), SeamJob(s))]
-    done = do("inspect", [Workload(job) for job in jobs])
+    found = looked(subjects, do("inspect", [Workload(job) for job in jobs]))
+    check_seams(subjects, found, do)
+    return found
+
+
+def looked(
+    subjects: Sequence[Subject], done: Sequence[Sequence[Report]]
+) -> dict[str, dict[str, Any]]:
+    """Put together what a `ScoreJob` and a `SeamJob` of each subject have reported."""
     found: dict[str, dict[str, Any]] = {"conditions": {}, "seams": {}}
     for subject, scored, counted in zip(subjects, done[::2], done[1::2], strict=True):
         found["conditions"][subject.stage] = unpack(scored[0].record)
         counts = np.concatenate([report.record["counts"] for report in counted])
         found["seams"][subject.stage] = seams.summary(counts, subject.grid)
+    return found
+
+
+def check_seams(
+    subjects: Sequence[Subject], found: Mapping[str, Mapping[str, Any]], do: Do
+) -> None:
+    """Segment some windows again, and add to `found` whether labels change with the seams."""
     again = [
         AgainJob(s, tuple(windows(s, found["conditions"][s.stage], found["seams"][s.stage])))
         for s in subjects
@@ -58,7 +82,6 @@ def inspect(subjects: Sequence[Subject], do: Do) -> dict[str, dict[str, Any]]:
         for job, reports in zip(again, do("seam-check", [Workload(j) for j in again]), strict=True):
             parts = [unpack(report.record) for report in reports]
             found["seams"][job.subject.stage]["check"] = _checked(parts)
-    return found
 
 
 def windows(

@@ -47,7 +47,7 @@ def measure(
     labels: np.ndarray,
     image: np.ndarray | None = None,
     *,
-    groups: Iterable[str] = STANDARD,
+    groups: Iterable[str] = (*STANDARD, "neighbours"),
     transform: tuple[float, float, float, float, float, float] | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Measure all regions of a label image.
@@ -156,15 +156,17 @@ def tile_rows(
     sums["places"], sums["low"], sums["high"] = places.place_sums(runs, n, width, seen.origin)
     rest = np.zeros(n + 1, bool)
     rest[border] = True
-    if wanted.groups & {"shape", "neighbours"}:
+    everywhere = all(part.min(initial=1) > 0 for part in (runs.ids, *seen.ring))
+    to_none = np.zeros(n + 1, np.int64)  # right where there is no pixel without a region
+    if "neighbours" in wanted.groups or ("shape" in wanted.groups and not everywhere):
         inside, across, to_none = borders.edges(seen.ring, runs, n, width)
-        if "shape" in wanted.groups:
-            counts = borders.border_pixels(seen.regions, seen.ring, runs, n)
-            sums["borders"] = np.column_stack([counts, to_none])
         if "neighbours" in wanted.groups:
             names = np.concatenate([seen.labels, seen.others])
             rows = borders.neighbour_rows(inside, across, to_none, names)
             found["neighbours"] = _lengths(*rows, seen.labels, rest)
+    if "shape" in wanted.groups:
+        counts = borders.border_pixels(seen.regions, seen.ring, runs, n)
+        sums["borders"] = np.column_stack([counts, to_none])
     if image is not None and "colour" in wanted.groups:
         sums["colours"], sums["least"], sums["most"] = colours.colour_sums(runs, n, image)
     present = sums["places"][:, places.AREA] > 0
