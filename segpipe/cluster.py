@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import sys
 import tempfile
@@ -189,7 +188,7 @@ def _local(cluster: Cluster) -> LocalCluster:
             host="127.0.0.1",
             dashboard_address=_free(cluster.dashboard),
             local_directory=os.path.join(tempfile.gettempdir(), "segpipe-dask"),
-            preload=[__name__],
+            preload=["segpipe.worker"],
         )
 
 
@@ -205,11 +204,6 @@ def _without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-def dask_setup(_worker: object) -> None:
-    """Leave Ctrl-C, which reaches all processes, to the client (Dask calls this in workers)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

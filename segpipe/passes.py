@@ -42,6 +42,10 @@ class ImageInfo:
     """The three channels are sRGB red, green, blue."""
     masked: bool = False
     """Some pixels do not count (nodata, alpha, mask); ``mask`` (uint8, 1 = counts) says which."""
+    measure: frozenset[str] | None = None
+    """Groups of measurements that are wanted of the segments; None: the standard ones."""
+    transform: tuple[float, float, float, float, float, float] | None = None
+    """From pixels to world coordinates, for the measurements."""
 
 
 @dataclass(frozen=True)

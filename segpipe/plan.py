@@ -23,7 +23,6 @@ from segpipe.config import Config, Stage
 from segpipe.errors import InputError
 from segpipe.passes import ImageInfo, Method, Output, Pass, Window, run_in_memory
 from segpipe.readers import SourceInfo
-from segpipe.regions.finish import measured
 from segpipe.tiles import Grid
 
 EDGES = (256, 512, 1024, 1536, 2048, 3072, 4096, 5120, 6144, 8192)
@@ -170,8 +169,10 @@ def make_plan(
         dtype=source.dtype,
         rgb=source.rgb,
         masked=source.masked or config.mask is not None,
+        measure=frozenset(config.measure),
+        transform=source.transform,
     )
-    stages = tuple(_stage_plan(stage, image, config, source) for stage in config.work)
+    stages = tuple(_stage_plan(stage, image) for stage in config.work)
     grid = Grid(image.shape, _tile_size(config, source, image, stages, limits))
     plan = Plan(config, source, image, grid, stages, limits, mask_fingerprint)
     _check_memory(plan)
@@ -235,10 +236,10 @@ def _copy(window: Window, _part: Any) -> Output:
     return Output(dict(window.arrays))
 
 
-def _stage_plan(stage: Stage, image: ImageInfo, config: Config, source: SourceInfo) -> StagePlan:
+def _stage_plan(stage: Stage, image: ImageInfo) -> StagePlan:
     method = build_method(stage.method, stage.parameters)
     try:
-        passes = measured(method.passes(image), image, frozenset(config.measure), source.transform)
+        passes = method.passes(image)
     except ValueError as error:
         raise InputError(f"{stage.method} cannot segment this image: {error}") from error
     groups = any("segments" in step.reads for step in passes)

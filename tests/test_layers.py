@@ -58,6 +58,7 @@ ALLOWED = {
     "score": {"", "errors", "provenance", "quality", "readers", "store", "tiles"},
     "view": {"errors", "quality", "store", "report", "tiles", "view"},
     "progress": set(),
+    "worker": set(),
     "cli": {
         "",
         "errors",

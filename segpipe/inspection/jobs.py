@@ -162,7 +162,8 @@ def segmented_again(subject: Subject, arrays: Mapping[str, np.ndarray]) -> dict[
     assert subject.info is not None
     rows, columns, channels = arrays["image"].shape
     info, method = subject.info, subject.method
-    cut = ImageInfo((rows, columns), channels, info.dtype, info.rgb, info.masked)
+    area = frozenset({"area"})
+    cut = ImageInfo((rows, columns), channels, info.dtype, info.rgb, info.masked, area)
 
     def segment(size: tuple[int, int]) -> np.ndarray:
         return run_in_memory(method.passes(cut), arrays, size)[0]["labels"]

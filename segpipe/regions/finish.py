@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -11,7 +11,7 @@ from numba import njit
 
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window
 from segpipe.regions import colours, columns, rank
-from segpipe.regions.columns import Wanted
+from segpipe.regions.columns import STANDARD, Wanted
 from segpipe.regions.measure import Seen, tile_rows
 from segpipe.tiles import Grid, Tile
 
@@ -19,19 +19,20 @@ COSTS = {"area": 4.0, "shape": 5.0, "colour": 1.0, "percentiles": 7.0, "neighbou
 """Rough time of each group of measurements (ns/px); of colours and percentiles for one channel."""
 
 
-def label_pass(
-    image: ImageInfo, wanted: Wanted | None = None, *, classes: str | None = None
-) -> Pass:
+def label_pass(image: ImageInfo, *, classes: str | None = None) -> Pass:
     """Return the pass that turns ``regions`` (per-tile numbers) into ``labels`` 1..N.
 
     The pass before it must write ``regions``, send `rank.summary` as its record and solve with
     `rank.solve`. Labels are uint32, or uint64 for images of 2^32 pixels and more. What is measured
-    on the way is `wanted`; by default what `measure.measure` does. With `classes`, the pass before
-    must also write ``classes`` (unsigned, 0 = none, else 1 + class), constant in every region; the
-    table gets a column of that name.
+    on the way is ``image.measure``. With `classes`, the pass before must also write ``classes``
+    (unsigned, 0 = none, else 1 + class), constant in every region; the table gets a column of that
+    name.
     """
     pixels = image.shape[0] * image.shape[1]
-    wanted = wanted or Wanted(image.shape, image.channels, image.dtype, classes=classes)
+    groups = frozenset(STANDARD if image.measure is None else image.measure | {"area"})
+    wanted = Wanted(
+        image.shape, image.channels, image.dtype, groups, image.transform, classes=classes
+    )
     colourful = bool(wanted.groups & {"colour", "percentiles"})
     deep = 9 * ("percentiles" in wanted.groups)
     return Pass(
@@ -51,20 +52,6 @@ def label_pass(
             for g in wanted.groups
         ),
     )
-
-
-def measured(
-    passes: tuple[Pass, ...],
-    image: ImageInfo,
-    groups: frozenset[str],
-    transform: tuple[float, float, float, float, float, float] | None,
-) -> tuple[Pass, ...]:
-    """Return a method's passes with what is to be measured in the last one."""
-    if passes[-1].name != "label":
-        return passes
-    before: Wanted = passes[-1].map.args[0]  # type: ignore[attr-defined]  # a partial of `_label`
-    wanted = replace(before, groups=groups | {"area"}, transform=transform)
-    return (*passes[:-1], label_pass(image, wanted))
 
 
 def _label(wanted: Wanted, window: Window, numbering: rank.Numbering) -> Output:

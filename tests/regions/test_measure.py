@@ -14,7 +14,7 @@ from segpipe.methods.slic import Slic, slic
 from segpipe.passes import ImageInfo, Output, Pass, run_in_memory
 from segpipe.regions import exact, measure, percentiles, rank
 from segpipe.regions.columns import GROUPS, Wanted
-from segpipe.regions.finish import label_pass, measured
+from segpipe.regions.finish import label_pass
 from segpipe.regions.measure import measure as measure_all
 
 Image.MAX_IMAGE_PIXELS = None
@@ -172,10 +172,10 @@ def test_tiled__equals_whole(picture: str, seed: int) -> None:
     labels = region_image(rng, shape, kinds[(seed + len(picture)) % 5])
     image = pictures(rng, shape, picture)
     transform = (0.5, 0.1, 1000.0, -0.1, -0.5, 2000.0)
-    info = ImageInfo(shape, image.shape[2], str(image.dtype), masked=True)
-    wanted = Wanted(shape, info.channels, info.dtype, frozenset(GROUPS), transform)
+    kind, groups = str(image.dtype), frozenset(GROUPS)
+    info = ImageInfo(shape, image.shape[2], kind, False, True, groups, transform)
     first = Pass("regions", from_ids, ("mask",), {"regions": "uint32"}, solve=rank.solve)
-    passes = (first, label_pass(info, wanted))
+    passes = (first, label_pass(info))
     expected = measure_all(labels, image, groups=GROUPS, transform=transform)
     for size in (None, *((int(a), int(b)) for a, b in rng.integers(1, 40, (3, 2)))):
         found, tables = run_in_memory(passes, {"image": image, "mask": labels}, size)
@@ -185,8 +185,8 @@ def test_tiled__equals_whole(picture: str, seed: int) -> None:
 
 def test_slic__measures_the_same_for_any_tiling(slide_rgb: np.ndarray) -> None:
     image = slide_rgb[:230, :260]
-    method, info = Slic(step=9, iterations=2), ImageInfo((230, 260), 3, "uint8", rgb=True)
-    passes = measured(method.passes(info), info, frozenset(GROUPS), None)
+    info = ImageInfo((230, 260), 3, "uint8", rgb=True, measure=frozenset(GROUPS))
+    passes = Slic(step=9, iterations=2).passes(info)
     labels = run_in_memory(passes, {"image": image})[0]["labels"]
     expected = measure_all(labels, image, groups=GROUPS)
     for size in ((64, 100), (97, 64)):
