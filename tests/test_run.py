@@ -25,6 +25,7 @@ from segpipe.methods.slic import slic
 from segpipe.regions.measure import measure
 from segpipe.run import Step, open_run
 from segpipe.store.digest import array_digest
+from segpipe.tasks import Report
 
 PARAMETERS = {"step": 10, "iterations": 3}
 
@@ -115,10 +116,11 @@ def test_table__does_not_depend_on_tiles(
     expected = regionprops_table(labels, slide_rgb, properties=names)
     for size in (64, [150, 90], "whole"):
         output = tmp_path / str(size)
-        run(config(image, output, tiles={"size": size}))
+        groups = ["shape", "colour", "neighbours"]
+        run(config(image, output, tiles={"size": size}, measure=groups))
         table = pq.read_table(output / "segments.parquet")
         assert set(table.column_names) > set(expected)
-        plain = measure(labels, slide_rgb)
+        plain = measure(labels, slide_rgb, groups=groups)
         neighbours = pq.read_table(output / "neighbours.parquet")
         for found, wanted in ((table, plain["segments"]), (neighbours, plain["neighbours"])):
             assert found.column_names == list(wanted)
@@ -489,7 +491,36 @@ def test_step_names__say_what_is_done(image: Path, tmp_path: Path) -> None:
     steps = open_run(session.prepare(config(image, tmp_path / "run")), resume=False).steps()
     assert all(isinstance(step, Step) for step in steps)
     names = [step.name for step in steps]
-    assert names == ["ingest", "slic-regions", "slic-label", "finish", "inspect", "publish"]
+    assert names == ["ingest", "slic-regions", "slic-label", "finish", "seam-check", "publish"]
+
+
+def test_load_that_waits__begins_when_the_other_is_done() -> None:
+    done: list[str] = []
+
+    class Job:
+        def __init__(self, name: str, tasks: int) -> None:
+            self.name, self.tasks = name, tasks
+
+        def __len__(self) -> int:
+            return self.tasks
+
+    class Noting(Disorder):
+        def submit(self, _function: Any, *args: Any, name: str) -> Future[Any]:
+            def task() -> list[Any]:
+                done.append(name)
+                return [Report(number, {}, {}) for number, _part in args[1]]
+
+            return super().submit(task, name=name)
+
+    loads = [
+        Workload(Job("first", 4)),
+        Workload(Job("second", 3), after=0),
+        Workload(Job("free", 9)),
+    ]
+    found = run_jobs("jobs", loads, Noting(0), Quiet())
+    assert [len(reports) for reports in found] == [4, 3, 9]
+    assert done.index("second") > max(i for i, name in enumerate(done) if name == "first")
+    assert done.index("free") < done.index("second"), "others need not wait"
 
 
 def test_lost_task__is_never_success() -> None:
