@@ -138,7 +138,10 @@ class Config(_Keys):
         if bool(self.method) == bool(self.stages):
             raise ValueError("give either `method` (with `parameters`) or `stages`, and not both")
         if self.stages and self.parameters:
-            raise ValueError("with `stages`, give each stage its own `parameters`")
+            raise ValueError(
+                "with `stages`, each stage has its own `parameters`; on the command line "
+                "`--set stages.0.parameters.NAME=VALUE` is one of the first"
+            )
         names = [stage.output for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"two stages write the same label image: {sorted(names)}; name them")
@@ -247,10 +250,22 @@ def _relative(path: str, folder: Path) -> str:
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
+        inner = _item(values, parent, key) if isinstance(values, list) else None
+        values = values.setdefault(parent, {}) if inner is None else inner
+        if not isinstance(values, dict | list):
             raise InputError(f"cannot set {key}: {parent} has no keys of its own")
+    if isinstance(values, list):
+        raise InputError(f"cannot set {key}: say what of it, for example {key}.parameters.NAME")
     values[last] = value
+
+
+def _item(values: list[Any], number: str, key: str) -> Any:
+    """Return an item of a list by its number, from 0."""
+    if not number.isdigit() or int(number) >= len(values):
+        raise InputError(
+            f"cannot set {key}: `{number}` is no item of that list; give 0 to {len(values) - 1}"
+        )
+    return values[int(number)]
 
 
 def _explain(errors: Sequence[Any]) -> list[str]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -217,12 +217,21 @@ def build_method(name: str, parameters: dict[str, Any]) -> Method:
     try:
         return TypeAdapter(kind).validate_python(parameters)  # type: ignore[no-any-return]
     except ValidationError as error:
-        lines = []
+        meanings = {field: meaning for field, _, _, meaning in methods.parameters(kind)}
+        by_field: dict[str, list[Any]] = {}
         for item in error.errors():
-            place = ".".join(str(part) for part in item["loc"])
-            message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{place}: {message} (got {item['input']!r})" if place else message)
+            by_field.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(item)
+        lines = [_refused(field, items, meanings) for field, items in by_field.items()]
         raise InputError(f"parameters of {name}: {'; '.join(lines)}") from error
+
+
+def _refused(field: str, items: Sequence[Any], meanings: Mapping[str, str]) -> str:
+    """Say what is wrong with a parameter; one of several types has an error for each of them."""
+    given, meaning = items[0]["input"], " ".join(meanings.get(field, "").split())
+    if len(items) > 1:
+        return f"{field}: {given!r} is not allowed; {meaning}"
+    message = items[0]["msg"].removeprefix("Value error, ")
+    return f"{field}: {message} (got {given!r}); {meaning}" if field else message
 
 
 def ingest_pass(image: ImageInfo) -> Pass:

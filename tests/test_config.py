@@ -83,6 +83,7 @@ def test_parse__explains_what_is_wrong(values: dict, message: str) -> None:
     ("name", "parameters", "message"),
     [
         ("slik", {}, "did you mean `slic`"),
+        ("watershed", {"markers": "peaks"}, "markers: 'peaks' is not allowed; Where regions begin"),
         ("slic", {"stepp": 3}, "did you mean `step`"),
         ("slic", {"step": 0}, "step"),
         ("slic", {"step": "wide"}, "step"),
@@ -111,3 +112,18 @@ def test_load__missing_file(tmp_path: Path) -> None:
 def test_set__needs_an_equals_sign(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="give key=value"):
         load(write(tmp_path, "input: a\noutput: b\nmethod: slic\n"), ["tiles.size"])
+
+
+def test_set__reaches_into_stages(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("input: a\noutput: b\nstages: [{method: slic}, {method: slic, name: c}]\n")
+    found = load(path, ["stages.1.parameters.step=20"])
+    assert [stage.parameters for stage in found.work] == [{}, {"step": 20}]
+    for change, message in (
+        ("stages.2.parameters.step=20", "`2` is no item of that list; give 0 to 1"),
+        ("stages.c.name=d", "`c` is no item"),
+        ("stages.1=3", "say what of it"),
+        ("parameters.step=3", "--set stages.0.parameters.NAME=VALUE"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load(path, [change])

@@ -65,6 +65,8 @@ ALLOWED = {
         "plan",
         "session",
         "progress",
+        "provenance",
+        "store",
         "methods",
         "score",
         "quality",

@@ -73,11 +73,17 @@ def plan(
 
 def _work(config: Any, *, resume: bool) -> None:
     """Do a run and print what it ended with."""
+    from segpipe.provenance import read_state
     from segpipe.session import execute
+    from segpipe.store.folder import Folder
 
     try:
         show(execute(config, watch=_progress(), resume=resume, started=_say))
     except KeyboardInterrupt:
+        state = read_state(Folder(config.output))
+        if state is not None and state["state"] == "complete":
+            out.print(f"the run in {config.output} was complete before the signal", markup=False)
+            return
         err.print(
             f"segpipe: interrupted; finished tiles are kept: segpipe resume {config.output}",
             markup=False,

@@ -6,6 +6,7 @@ import sys
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from segpipe.cli.shared import EXIT_FAILED, Debug, RunPath, app, err, out
@@ -24,7 +25,7 @@ def methods(
         out.print(f"{name} ({method.exactness}): {method.__doc__}\n", markup=False)
         table = Table("parameter", "default", "meaning", box=None, pad_edge=False)
         for field, _kind, default, meaning in parameters(method):
-            table.add_row(field, default, " ".join(meaning.split()))
+            table.add_row(field, escape(default), escape(" ".join(meaning.split())))
         out.print(table)
         return
     table = Table("method", "tiles", "what it does", box=None, pad_edge=False)

@@ -37,7 +37,7 @@ def test_no_permission__is_said(configure: Configure, tmp_path: Path) -> None:
 def test_file_in_the_way__is_said(configure: Configure, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("notes")
     configure(workers="none")
-    assert "cannot write to the output folder" in refused(tmp_path)
+    assert "is a file; give the name of a new folder" in refused(tmp_path)
     assert (tmp_path / "run").read_text() == "notes"
 
 
