@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import socket
@@ -19,6 +20,7 @@ import dask
 import psutil
 from dask.utils import parse_bytes
 from distributed import Client, LocalCluster
+from distributed.deploy.spec import close_clusters
 from distributed.security import Security
 
 from segpipe.config import Cluster
@@ -180,16 +182,21 @@ def _local(cluster: Cluster) -> LocalCluster:
     workers = _local_workers(cluster)
     memory = _memory(cluster, workers)
     with _without_main():
-        return LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=memory or None,
-            host="127.0.0.1",
-            dashboard_address=_free(cluster.dashboard),
-            local_directory=os.path.join(tempfile.gettempdir(), "segpipe-dask"),
-            preload=["segpipe.worker"],
-        )
+        try:
+            return LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=memory or None,
+                host="127.0.0.1",
+                dashboard_address=_free(cluster.dashboard),
+                local_directory=os.path.join(tempfile.gettempdir(), "segpipe-dask"),
+                preload=["segpipe.worker"],
+            )
+        except KeyboardInterrupt:
+            # what is half started goes with this process; Dask's closing at exit would fail on it
+            atexit.unregister(close_clusters)
+            raise
 
 
 @contextmanager
