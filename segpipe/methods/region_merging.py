@@ -121,8 +121,9 @@ def region_merging(
         raise ValueError(f"segments must be 0 or more, got {segments.min()}")
     rgb = colour.is_rgb(image)
     info = ImageInfo(segments.shape, image.shape[2], str(image.dtype), rgb=rgb)
-    passes = RegionMerging(threshold).passes(info)
-    return run_in_memory(passes, {"image": image, "segments": segments})[0]["labels"]
+    # on one tile the regions, numbered by first pixel, are the labels
+    passes = RegionMerging(threshold).passes(info)[:-1]
+    return run_in_memory(passes, {"image": image, "segments": segments})[0]["regions"]
 
 
 def _merge(parameters: RegionMerging, window: Window, scale: colour.Scaling | None) -> Output:
