@@ -55,7 +55,7 @@ class RegionMerging:
             halo=1,
             solve=partial(_solve, self),
             bytes_per_pixel=24 + 3 * image.channels,
-            cost_ns=15.0,
+            cost_ns=50.0,
         )
         renumber = Pass(
             name="regions",

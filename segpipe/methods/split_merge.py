@@ -78,7 +78,7 @@ class SplitMerge:
             halo=self.block,
             solve=partial(_merge, self, image),
             bytes_per_pixel=120 + 12 * image.channels,
-            cost_ns=2500.0,
+            cost_ns=250.0,
         )
         regions = Pass(
             name="regions",
