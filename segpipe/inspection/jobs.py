@@ -23,15 +23,10 @@ TASK_PIXELS = 1 << 26
 
 
 @dataclass(frozen=True)
-class ScoreJob:
-    """Score a label image from its table and a sample of pixels: a single task."""
+class _Look:
+    """What the jobs share: they write nothing, what they find lies in the record."""
 
     subject: Subject
-
-    @property
-    def name(self) -> str:
-        """Name of the job, unique in the run."""
-        return f"{self.subject.stage}-scores"
 
     @property
     def folder(self) -> Folder:
@@ -43,12 +38,22 @@ class ScoreJob:
         """Digest of all that decides the labels."""
         return self.subject.key
 
+    def outputs(self, _number: int) -> list[Region]:
+        """Return nothing."""
+        return []
+
+
+@dataclass(frozen=True)
+class ScoreJob(_Look):
+    """Score a label image from its table and a sample of pixels: a single task."""
+
+    @property
+    def name(self) -> str:
+        """Name of the job, unique in the run."""
+        return f"{self.subject.stage}-scores"
+
     def __len__(self) -> int:
         return 1
-
-    def outputs(self, _number: int) -> list[Region]:
-        """Return nothing: the scores lie in the record."""
-        return []
 
     def work(self, _number: int, _part: Any) -> Work:
         """Read the table, then the pixels round some of its segments."""
@@ -70,25 +75,13 @@ class ScoreJob:
 
 
 @dataclass(frozen=True)
-class SeamJob:
+class SeamJob(_Look):
     """Count how often labels change on the seams of all tiles, some tiles a task."""
-
-    subject: Subject
 
     @property
     def name(self) -> str:
         """Name of the job, unique in the run."""
         return f"{self.subject.stage}-seams"
-
-    @property
-    def folder(self) -> Folder:
-        """The run folder."""
-        return self.subject.folder
-
-    @property
-    def key(self) -> str:
-        """Digest of all that decides the labels."""
-        return self.subject.key
 
     @property
     def tiles(self) -> int:
@@ -97,10 +90,6 @@ class SeamJob:
 
     def __len__(self) -> int:
         return -(-len(self.subject.grid) // self.tiles)
-
-    def outputs(self, _number: int) -> list[Region]:
-        """Return nothing: the counts lie in the record."""
-        return []
 
     def work(self, number: int, _part: Any) -> Work:
         """Read the labels along the lines of one tile after the other."""
@@ -115,10 +104,9 @@ class SeamJob:
 
 
 @dataclass(frozen=True)
-class AgainJob:
+class AgainJob(_Look):
     """Segment some windows twice, with seams half a tile apart: one task a window."""
 
-    subject: Subject
     windows: tuple[Box, ...]
 
     @property
@@ -127,21 +115,12 @@ class AgainJob:
         return f"{self.subject.stage}-seam-check"
 
     @property
-    def folder(self) -> Folder:
-        """The run folder."""
-        return self.subject.folder
-
-    @property
     def key(self) -> str:
         """Digest of all that decides the labels, and the windows."""
         return f"{self.subject.key} {self.windows}"
 
     def __len__(self) -> int:
         return len(self.windows)
-
-    def outputs(self, _number: int) -> list[Region]:
-        """Return nothing: what was found lies in the record."""
-        return []
 
     def work(self, number: int, _part: Any) -> Work:
         """Read a window of the image and segment it with two grids."""
