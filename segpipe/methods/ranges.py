@@ -14,6 +14,11 @@ from segpipe.passes import ImageInfo, Output, Pass, Record, Window
 from segpipe.tiles import Grid, Tile
 
 
+def is_rgb(image: ImageInfo) -> bool:
+    """Tell whether an image is taken as sRGB (see `colour.is_rgb`) and so needs no ranges."""
+    return image.channels == 3 and image.dtype == "uint8"
+
+
 def ranges_pass(image: ImageInfo) -> Pass:
     """Return the pass whose solution gives every tile the `colour.Scaling` of the image."""
     return Pass(

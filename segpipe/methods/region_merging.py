@@ -11,7 +11,7 @@ import numpy as np
 
 from segpipe import colour
 from segpipe.colour import as_channels
-from segpipe.methods.ranges import ranges_pass
+from segpipe.methods.ranges import is_rgb, ranges_pass
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window, run_in_memory
 from segpipe.regions import rank
 from segpipe.regions.agglomerate import STEPS, agglomerate, summed
@@ -66,7 +66,7 @@ class RegionMerging:
             bytes_per_pixel=16,
             cost_ns=4.0,
         )
-        before = () if image.channels == 3 and image.dtype == "uint8" else (ranges_pass(image),)
+        before = () if is_rgb(image) else (ranges_pass(image),)
         return *before, merge, renumber, label_pass(image)
 
 
@@ -204,8 +204,6 @@ def _number(window: Window, part: tuple[np.ndarray, np.ndarray]) -> Output:
     place = np.empty(len(ids), np.uint32)
     place[order] = np.arange(1, len(ids) + 1)
     regions = relabel(numbers, np.concatenate([np.zeros(1, np.uint32), place[inverse]]))
-    return Output({"regions": regions}, rank.summary(regions, ids[order], *_where(window)))
-
-
-def _where(window: Window) -> tuple[Tile, tuple[int, ...]]:
-    return window.tile, window.grid.shape
+    return Output(
+        {"regions": regions}, rank.summary(regions, ids[order], window.tile, window.grid.shape)
+    )

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from segpipe import colour
-from segpipe.methods.ranges import ranges_of, ranges_pass
+from segpipe.methods.ranges import is_rgb, ranges_of, ranges_pass
 from segpipe.methods.slic_window import reach, slic_regions
 from segpipe.passes import ImageInfo, Output, Pass, Window
 from segpipe.regions import rank
@@ -81,7 +81,7 @@ class Slic:
             bytes_per_pixel=20 + 4 * image.channels,
             cost_ns=20.0,
         )
-        if image.channels == 3 and image.dtype == "uint8":
+        if is_rgb(image):
             return cut, label_pass(image)
         return ranges_pass(image), cut, label_pass(image)
 

@@ -22,7 +22,7 @@ import numpy as np
 from segpipe import colour
 from segpipe.colour import as_channels, known
 from segpipe.methods import watershed_altitude as land
-from segpipe.methods.ranges import ranges_of, ranges_pass
+from segpipe.methods.ranges import is_rgb, ranges_of, ranges_pass
 from segpipe.methods.watershed_kernels import NEVER, NONE, SETTLED, decide, flood
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window, run_in_memory
 from segpipe.regions import groups
@@ -72,7 +72,7 @@ class Watershed:
         """Return what to do: ranges if needed, basins of the tiles, regions, canonical labels."""
         self._check(image)
         gradient = self.altitude == "gradient"
-        ranged = (gradient and not _is_rgb(image)) or (not gradient and image.dtype[0] == "f")
+        ranged = (gradient and not is_rgb(image)) or (not gradient and image.dtype[0] == "f")
         flooding = Pass(
             name="basins",
             map=partial(_flood, self),
@@ -87,7 +87,7 @@ class Watershed:
         return (*first, flooding, groups.regions_pass(), label_pass(image))
 
     def _check(self, image: ImageInfo) -> None:
-        if self.altitude == "image" and image.channels > 1 and not _is_rgb(image):
+        if self.altitude == "image" and image.channels > 1 and not is_rgb(image):
             raise ValueError(
                 f"altitude image needs one channel or RGB, got {image.channels} channels of"
                 f" {image.dtype}; choose altitude gradient"
@@ -167,10 +167,6 @@ def watershed(
     passes = parameters.passes(_info(image, mask))
     # on a single tile the regions, numbered by first pixel, already are the labels
     return run_in_memory(passes[:-1], arrays)[0]["regions"]
-
-
-def _is_rgb(image: ImageInfo) -> bool:
-    return image.channels == 3 and image.dtype == "uint8"
 
 
 def _info(image: np.ndarray, mask: np.ndarray | None) -> ImageInfo:
