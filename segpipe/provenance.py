@@ -84,7 +84,7 @@ def read_state(folder: Folder) -> dict[str, Any] | None:
 def note_step(state: dict[str, Any], title: str, begun: float, reports: list[Report]) -> None:
     """Write down what a step took: tasks done and reused, seconds by phase, peak memory."""
     fresh = [report.meta for report in reports if not report.reused]
-    seconds = {"read": 0.0, "compute": 0.0, "write": 0.0}
+    seconds = {"read": 0.0, "compute": 0.0, "write": 0.0, "compile": 0.0}
     for meta in fresh:
         for phase, value in meta["seconds"].items():
             seconds[phase] += value

@@ -11,6 +11,7 @@ from segpipe import cluster as clusters
 from segpipe.config import Config, load, load_cluster, parse
 from segpipe.engine import Executor, Watch
 from segpipe.errors import InputError, RunError
+from segpipe.kernels import are_compiled
 from segpipe.plan import Plan, make_plan
 from segpipe.provenance import read_state
 from segpipe.readers import open_mask, open_source
@@ -89,7 +90,7 @@ def execute(
     with opened(config, resume=resume) as (run, executor):
         if executor.dashboard:
             started(f"dashboard  {executor.dashboard}")
-        for line in run.plan.advice:
+        for line in (*run.plan.advice, *_to_compile(run.plan)):
             started(f"note       {line}")
         with watch:  # type: ignore[attr-defined]
             for step in run.steps():
@@ -100,7 +101,7 @@ def execute(
 def summary(run: Run, dashboard: str | None) -> dict[str, str]:
     """Where everything is."""
     folder, state = run.folder, run.state
-    seconds, pixels = state["wall_seconds"], run.plan.image.shape[0] * run.plan.image.shape[1]
+    pixels = run.plan.image.shape[0] * run.plan.image.shape[1]
     lines: dict[str, str] = {}
     for name, found in state["labels"].items():
         prefix = "" if len(state["labels"]) == 1 else f"{name} "
@@ -113,11 +114,30 @@ def summary(run: Run, dashboard: str | None) -> dict[str, str]:
     steps = state["steps"].values()
     if reused := sum(step["reused"] for step in steps):
         lines["reused"] = f"{reused} of {sum(step['tasks'] for step in steps)} tasks"
-    lines["time"] = f"{seconds:.1f} s, {pixels / seconds / 1e6:.1f} Mpx/s"
+    lines["time"] = _times(state, pixels)
     if dashboard:
         lines["dashboard"] = f"{dashboard} (while a run is on)"
     lines["look"] = f"segpipe view {folder}"
     return lines
+
+
+def _to_compile(plan: Plan) -> list[str]:
+    """Say for which methods kernels will be compiled: nothing moves meanwhile."""
+    names = [s.method.name for s in plan.stages if not are_compiled(type(s.method))]
+    return [f"the first run of {name} compiles its kernels: up to a minute" for name in names]
+
+
+def _times(state: dict[str, Any], pixels: int) -> str:
+    """Say how long a run took, and how much of it went into compiling kernels."""
+    seconds = state["wall_seconds"]
+    # every worker compiles for itself, at the same time as the others
+    compiled = sum(
+        step["compile"] / max(1, min(state["machine"]["workers"], step["tasks"]))
+        for step in state["steps"].values()
+    )
+    if compiled < 1:
+        return f"{seconds:.1f} s, {pixels / seconds / 1e6:.1f} Mpx/s"
+    return f"{seconds:.1f} s, about {compiled:.0f} s of it compiling kernels (the first time only)"
 
 
 def digest_of(run: str, stage: str | None = None) -> str:

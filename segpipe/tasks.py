@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from segpipe.errors import RunError, SegpipeError
+from segpipe.kernels import compile_clock
 from segpipe.passes import Record, Rows
 from segpipe.store.arrays import Region, checksum
 from segpipe.store.folder import Folder
@@ -41,14 +42,17 @@ class Work:
     inputs: dict[str, str] = field(default_factory=dict)
     """Checksums of the windows read."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Time spent in ``read``, ``compute`` and ``write``."""
+    """Time spent in ``read``, ``compute`` and ``write``, and in ``compile``: kernels' first use."""
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Add the time spent inside to `phase`."""
+        """Add the time spent inside to `phase`, and what went into compiling to ``compile``."""
         start = time.perf_counter()
-        yield
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+        with compile_clock() as compiling:
+            yield
+        spent, compiled = time.perf_counter() - start, compiling()
+        for name, seconds in ((phase, spent - compiled), ("compile", compiled)):
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
 
 @dataclass(frozen=True)
