@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import tempfile
+import time
 import types
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import dask
 import psutil
-from dask.utils import parse_bytes
+from dask.utils import parse_bytes, parse_timedelta
 from distributed import Client, LocalCluster
 from distributed.deploy.spec import close_clusters
 from distributed.security import Security
@@ -79,6 +80,10 @@ class DaskExecutor:
     client: Client
     retries: int
     dashboard: str | None
+    patience: float = 900.0
+    """Seconds without any worker after which a run ends."""
+    _deserted: float | None = None
+    """Since when there is no worker."""
     _number: dict[str, int] = field(default_factory=dict)
     _mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Part of every key: a scheduler gives equal keys of two clients one and the same result."""
@@ -101,6 +106,28 @@ class DaskExecutor:
         theirs.add_done_callback(lambda done: _pass_on(done, mine))
         mine.add_done_callback(lambda done: theirs.cancel() if done.cancelled() else None)
         return mine
+
+    def check(self) -> None:
+        """Wait for workers when there are none, but not for ever.
+
+        Raises
+        ------
+        RunError
+            The cluster has had no worker for longer than `patience`, or its scheduler is gone.
+        """
+        try:
+            if self.client.nthreads():
+                self._deserted = None
+                return
+        except OSError as error:
+            raise RunError(LOST) from error
+        now = time.monotonic()
+        self._deserted = now if self._deserted is None else self._deserted
+        if now - self._deserted > self.patience:
+            raise RunError(
+                f"the cluster has had no workers for {self.patience:.0f} s (cluster.patience); "
+                f"finished tiles are kept: start workers and go on with `segpipe resume`"
+            )
 
 
 def _pass_on(theirs: distributed.Future[Any], mine: Future[Any]) -> None:
@@ -139,6 +166,9 @@ class SerialExecutor:
             future.set_exception(error)
         return future
 
+    def check(self) -> None:
+        """Have nothing to say: what was submitted is done."""
+
 
 def limits(cluster: Cluster) -> Limits:
     """Return how many workers there will be and how much memory each may use.
@@ -172,10 +202,11 @@ def open_executor(cluster: Cluster) -> Iterator[DaskExecutor | SerialExecutor]:
             with _connected(cluster) as client:
                 served = "dashboard" in client.scheduler_info(n_workers=0)["services"]
                 link = client.dashboard_link if served else None
-                yield DaskExecutor(client, cluster.retries, link)
+                yield DaskExecutor(client, cluster.retries, link, _patience(cluster))
             return
         with _local(cluster) as local, Client(local, set_as_default=False) as client:
-            yield DaskExecutor(client, cluster.retries, local.dashboard_link)
+            link = local.dashboard_link
+            yield DaskExecutor(client, cluster.retries, link, _patience(cluster))
 
 
 def _local(cluster: Cluster) -> LocalCluster:
@@ -254,6 +285,15 @@ def _memory(cluster: Cluster, workers: int) -> int:
     except ValueError as error:
         raise InputError(
             f"cluster.memory {cluster.memory!r} is no size; give for example 4GB"
+        ) from error
+
+
+def _patience(cluster: Cluster) -> float:
+    try:
+        return float(parse_timedelta(cluster.patience))
+    except (ValueError, KeyError) as error:
+        raise InputError(
+            f"cluster.patience {cluster.patience!r} is no time; give for example 15 minutes"
         ) from error
 
 

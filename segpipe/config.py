@@ -73,6 +73,8 @@ class Cluster(_Keys):
     it listens on this machine alone unless you say otherwise here."""
     retries: int = Field(default=2, ge=0)
     """How often a failing task is tried again."""
+    patience: str = "15 minutes"
+    """How long to wait for workers when the cluster has none left; then the run ends, resumable."""
     tls: Tls | None = None
     """Certificates, for `tls://` addresses."""
 

@@ -12,6 +12,8 @@ from segpipe.tasks import Job, Report, run_tasks
 
 IN_FLIGHT = 3
 """Tasks submitted ahead per worker: enough to keep it busy, few enough for a small scheduler."""
+LOOK_SECONDS = 2.0
+"""After so long without news the executor is asked whether there can be any."""
 
 
 class Executor(Protocol):
@@ -27,6 +29,9 @@ class Executor(Protocol):
 
     def submit(self, function: Callable[..., Any], *args: Any, name: str) -> Any:
         """Start ``function(*args)``; tasks of one `name` belong together in a dashboard."""
+
+    def check(self) -> None:
+        """Raise RunError if nothing submitted can ever finish; asked when nothing happens."""
 
 
 class Watch(Protocol):
@@ -108,7 +113,9 @@ def _in_flight(loads: Sequence[Workload], executor: Executor) -> Iterator[tuple[
                 pending[future] = index
             if not pending:
                 return
-            done, _ = wait(pending, return_when=FIRST_COMPLETED)
+            done, _ = wait(pending, LOOK_SECONDS, FIRST_COMPLETED)
+            if not done:
+                executor.check()
             for future in done:
                 index = pending.pop(future)
                 reports = _result(future, loads[index].job.name)

@@ -20,7 +20,7 @@ def compile_clock() -> Iterator[Callable[[], float]]:
     >>> compiling()
     0.0
     """
-    with event.install_listener("numba:compile", event.TimingListener()) as clock:
+    with event.install_listener("numba:compile", event.TimingListener()) as clock:  # type: ignore[no-untyped-call]
         yield lambda: clock.duration if clock.done else 0.0
 
 

@@ -77,6 +77,23 @@ def test_scheduler_killed__fails_loudly_and_resumes_elsewhere(
     assert reused(run) >= TILES + 4
 
 
+def test_workers_gone__ends_after_patience_and_resumes(
+    clusters: Clusters, configure: Configure, tmp_path: Path, digest: str
+) -> None:
+    run = configure()
+    address, _ = clusters.start()
+    patient = ("--set", "cluster.patience=3s")
+    process = segpipe(tmp_path, "run", "run.yaml", "--cluster", address, *patient)
+    wait_for(lambda: tiles_done(run) >= TILES + 4, process)
+    clusters.started[-1].signal(signal.SIGKILL, group=True)
+    assert process.end() == 1, process.said()
+    last = process.said().strip().splitlines()[-1]
+    assert "no workers for 3 s" in last
+    assert "segpipe resume" in last
+    finish(tmp_path, "resume", str(run), "--workers", "1")
+    check_result(run, digest)
+
+
 def test_two_runs_on_one_scheduler__do_not_mix(
     clusters: Clusters, configure: Configure, tmp_path: Path, digest: str
 ) -> None:
