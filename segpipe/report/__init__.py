@@ -17,7 +17,7 @@ from segpipe.report.scores import scores, seams
 from segpipe.store import table_name
 from segpipe.store.folder import Folder
 
-__all__ = ["overlay_png", "write_report"]
+__all__ = ["overlay_png", "thumbnail_jpeg", "write_report"]
 
 
 def write_report(folder: Folder, state: Mapping[str, Any]) -> str:
@@ -68,6 +68,19 @@ def overlay_png(folder: Folder, stage: str, max_edge: int = pictures.OVERVIEW) -
     across = _across(display, state, stage)
     buffer = io.BytesIO()
     pictures.overlay(display, stage, across, max_edge).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def thumbnail_jpeg(folder: Folder, state: Mapping[str, Any], stage: str, edge: int) -> bytes:
+    """Return the whole image of a finished run as a small JPEG, with borders if they can be seen.
+
+    `state` is what ``run.json`` says, `edge` the largest width or height of the picture (px).
+    """
+    display = open_display(folder, state)
+    across = _across(display, state, stage)
+    buffer = io.BytesIO()
+    picture = pictures.overlay(display, stage, across, edge, pictures.DISCERNIBLE)
+    picture.save(buffer, "JPEG", quality=82)
     return buffer.getvalue()
 
 

@@ -1,0 +1,2 @@
+def write_gallery(folder, state):
+    return "x"
