@@ -92,7 +92,7 @@ class Collection(_Keys):
     whole_pixels: int = Field(default=1 << 24, ge=0)
     """Images of at most so many pixels are segmented in one piece, one per worker, if its memory
     allows; larger ones in tiles, one after the other by all workers."""
-    thumbnail: int = Field(default=320, ge=0, le=1024)
+    thumbnail: int = Field(default=240, ge=0, le=1024)
     """Longest edge of the thumbnails with borders of segments (px); 0 = none."""
     pages: bool = False
     """Write a report page for every image too: 1.5 MB and most of a second of a core each."""
@@ -121,7 +121,7 @@ class Config(_Keys):
     """One run: what to segment, how, where to."""
 
     input: str | tuple[str, ...]
-    """Image file or URL: TIFF, OME-TIFF, GeoTIFF, SVS, PNG, JPEG, OME-Zarr. Or a collection of them:
+    """Image file or URL: TIFF, OME-TIFF, GeoTIFF, SVS, PNG, JPEG, OME-Zarr. Or a collection:
     a folder, a pattern such as `photos/**/*.jpg`, a list, or a manifest (.txt: one path a line;
     .csv with a column `path`). A relative path starts at the folder of this YAML."""
     output: str

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -216,7 +216,7 @@ def build_method(name: str, parameters: dict[str, Any]) -> Method:
             hint = f"did you mean `{close[0]}`?" if close else f"it has {', '.join(known)}"
             raise InputError(f"method {name} has no parameter `{key}`; {hint}")
     try:
-        return _adapter(kind).validate_python(parameters)  # type: ignore[no-any-return]
+        return _check_of(name)(parameters)
     except ValidationError as error:
         meanings = {field: meaning for field, _, _, meaning in methods.parameters(kind)}
         by_field: dict[str, list[Any]] = {}
@@ -227,9 +227,9 @@ def build_method(name: str, parameters: dict[str, Any]) -> Method:
 
 
 @cache
-def _adapter(kind: type[Method]) -> TypeAdapter[Any]:
+def _check_of(name: str) -> Callable[[dict[str, Any]], Method]:
     """Return what checks the parameters of a method; making it takes milliseconds."""
-    return TypeAdapter(kind)
+    return TypeAdapter(methods.find(name)).validate_python
 
 
 def _refused(field: str, items: Sequence[Any], meanings: Mapping[str, str]) -> str:

@@ -104,8 +104,8 @@ def read_state(folder: Folder, document: str = RUN) -> dict[str, Any] | None:
         stored = {}
     if stored is not None and not set(stored) >= NEEDED[document]:
         raise InputError(
-            f"{folder}/{document} is damaged, so the run in {folder} cannot go on; delete the folder "
-            f"or choose another `output`"
+            f"{folder}/{document} is damaged, so the run in {folder} cannot go on; delete the "
+            f"folder or choose another `output`"
         )
     return stored
 

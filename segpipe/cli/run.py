@@ -36,7 +36,7 @@ def run(
     workers: Workers = None,
     debug: Debug = False,
 ) -> None:
-    """Segment an image, or all of a collection: read, segment all tiles, stitch, measure, report."""
+    """Segment an image, or all of a collection: read, segment tiles, stitch, measure, report."""
     from segpipe.collection.session import is_collection
     from segpipe.session import load_config
 
@@ -67,7 +67,9 @@ def resume(
         _work_on_collection(chosen, resume=True, retry=retry)
         return
     if retry:
-        raise typer.BadParameter("is for collections; a run tries again anyway", param_hint="--retry")
+        raise typer.BadParameter(
+            "is for collections; a run tries again anyway", param_hint="--retry"
+        )
     _work(stored_config(run, cluster, workers), resume=True)
 
 

@@ -15,6 +15,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -95,7 +96,8 @@ def find_items(
     """
     several = [given] if isinstance(given, str) else given
     home = local_path(output)
-    found = [one for where in several for one in _expand(where, home and str(home.absolute()))]
+    away = None if home is None else str(home.absolute())
+    found = [one for where in several for one in _expand(where, away)]
     if not isinstance(given, str):
         found = list(_below_common(found))
     found = list(dict.fromkeys(found))
@@ -226,7 +228,8 @@ def _below_common(found: Iterable[_Found]) -> Iterator[_Found]:
     """Leave out of names what the places of all single images have in common."""
     found = list(found)
     folders = [PurePosixPath(one.inside).parent.parts for one in found]
-    common = len(os.path.commonprefix(folders)) if found else 0
+    levels = zip(*folders, strict=False)
+    common = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, levels))
     for one in found:
         parts = PurePosixPath(one.inside).parts
         yield _Found(one.where, "/".join(parts[common:]), one.name, one.mask)

@@ -28,7 +28,6 @@ from segpipe.collection.work import (
     SCORES,
     Images,
     Outcome,
-    column,
     do_images,
     done_row,
     explained,
@@ -52,6 +51,7 @@ from segpipe.provenance import (
 from segpipe.report.gallery import write_gallery
 from segpipe.run import Step, open_run
 from segpipe.session import as_begun, prepare
+from segpipe.store import column_name
 from segpipe.store.columns import batches
 from segpipe.store.folder import Folder
 from segpipe.store.summary import Rows
@@ -124,7 +124,7 @@ class CollectionRun:
                     f"every worker that tried it died, for lack of memory or in a decoder "
                     f"({explained(error)}); look at the file, or allow more cluster.memory"
                 )
-                self._note([set_aside(self.images, item, why, 0.0)])
+                self._note([set_aside(self.images, item, why)])
             watch.advance("suspects", 1)
         watch.end("suspects")
 
@@ -148,14 +148,12 @@ class CollectionRun:
             return
         watch.begin("large images", len(self.large))
         for item in self.large:
-            begun = time.perf_counter()
             try:
                 self._note([self._tiled(item, executor)])
             except Unavailable:
                 raise
             except SegpipeError as error:
-                spent = time.perf_counter() - begun
-                self._note([set_aside(self.images, item, explained(error), spent, keep=True)])
+                self._note([set_aside(self.images, item, explained(error), keep=True)])
             watch.advance("large images", 1)
         watch.end("large images")
 
@@ -271,14 +269,18 @@ def columns_of(config: Config) -> dict[str, type]:
     """Return the columns of the table of images."""
     figures = {"segments": int, "digest": str, **dict.fromkeys(SCORES, float)}
     stages = [stage.output for stage in config.work]
-    of_stages = {column(n, s, stages): kind for s in stages for n, kind in figures.items()}
+    of_stages = {
+        column_name(name, stage, alone=len(stages) == 1): kind
+        for stage in stages
+        for name, kind in figures.items()
+    }
     return {**TEXTS, **NUMBERS, **of_stages}
 
 
 def result_column(config: Config, name: str) -> str:
     """Return the column of a figure of the last stage: that of the result."""
     stages = [stage.output for stage in config.work]
-    return column(name, stages[-1], stages)
+    return column_name(name, stages[-1], alone=len(stages) == 1)
 
 
 def combined_digest(folder: Folder, column: str = "digest") -> str:

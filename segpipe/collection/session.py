@@ -21,16 +21,20 @@ from segpipe.collection.run import (
     opened,
     result_column,
 )
-from segpipe.collection.work import ASIDE, DONE, Images, column, explained
+from segpipe.collection.work import ASIDE, DONE, Images, explained
 from segpipe.config import Config
-from segpipe.engine import Executor, Watch, bounded
+from segpipe.engine import Watch, bounded
 from segpipe.errors import InputError, RunError, SegpipeError
 from segpipe.plan import Plan
 from segpipe.provenance import COLLECTION, read_state
+from segpipe.report.gallery import reason
+from segpipe.store import column_name
 from segpipe.store.columns import batches
 from segpipe.store.folder import Folder
 
 __all__ = [
+    "aside",
+    "check",
     "digest_of",
     "execute",
     "is_collection",
@@ -70,6 +74,12 @@ def execute(
     return run
 
 
+def check(config: Config) -> None:
+    """Refuse what cannot work: a wrong parameter, no image. Nothing is written."""
+    identity_of(config)
+    find_items(config.input, config.output, config.mask)
+
+
 def summary(folder: str, state: dict[str, Any]) -> dict[str, str]:
     """Where everything is, and what was set aside."""
     counts, seconds = state["counts"], state["wall_seconds"]
@@ -79,7 +89,7 @@ def summary(folder: str, state: dict[str, Any]) -> dict[str, str]:
     lines = {"images": done}
     if counts[ASIDE]:
         lines["set aside"] = f"{counts[ASIDE]}, for reasons that table and report give:"
-        lines |= dict(aside(folder, TOLD))
+        lines |= {f"  {name}": why for name, why in aside(folder, TOLD)}
     lines |= {
         "labels": f"{folder}/{IMAGES}/NAME/image.ome.zarr",
         "table": f"{folder}/{TABLE}",
@@ -95,11 +105,12 @@ def summary(folder: str, state: dict[str, Any]) -> dict[str, str]:
 def aside(folder: str, most: int | None = None) -> Iterator[tuple[str, str]]:
     """Yield name and reason of images that were set aside."""
     told = 0
-    for rows in batches(Folder(folder), TABLE, ["name", "status", "error"]):
-        for name, status, error in zip(rows["name"], rows["status"], rows["error"], strict=True):
+    wanted = ("name", "path", "status", "error")
+    for rows in batches(Folder(folder), TABLE, wanted):
+        for name, path, status, error in zip(*(rows[key] for key in wanted), strict=True):
             if status == ASIDE and told != most:
                 told += 1
-                yield f"  {name}", error
+                yield name, reason(path, error)
 
 
 def is_collection_folder(folder: str) -> bool:
@@ -179,7 +190,7 @@ def _column(state: dict[str, Any], stage: str | None) -> str:
         raise InputError(f"the runs have no label image `{stage}`; they have {', '.join(names)}")
     if stage is None and len(names) > 1:
         raise InputError(f"the runs have several label images: choose --stage {'|'.join(names)}")
-    return column("digest", stage or names[0], names)
+    return column_name("digest", stage or names[0], alone=len(names) == 1)
 
 
 def _over_images(folder: str, check: Check, wanted: str) -> Iterator[str]:

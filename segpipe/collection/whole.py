@@ -148,7 +148,8 @@ class WholeJob:
             held={"image": image, "labels": labels},
         )  # fmt: skip
         done = [
-            [Report(0, job.work(0, None).record, {})] for job in (ScoreJob(subject), SeamJob(subject))
+            [Report(0, job.work(0, None).record, {})]
+            for job in (ScoreJob(subject), SeamJob(subject))
         ]
         return looked([subject], done)
 

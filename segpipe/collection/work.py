@@ -7,7 +7,6 @@ and nothing has to be kept in step with anything.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +21,7 @@ from segpipe.quality.conditions import NAMES
 from segpipe.readers.places import open_place
 from segpipe.report import thumbnail_jpeg
 from segpipe.session import prepare
+from segpipe.store import column_name
 from segpipe.store.folder import Folder
 
 DONE, ASIDE, LARGE = "done", "set aside", "large"
@@ -96,7 +96,7 @@ def do_images(images: Images, items: Sequence[Item]) -> list[Outcome]:
 
 
 def _do_image(images: Images, item: Item) -> Outcome:
-    folder, begun = images.folder(item), time.perf_counter()
+    folder = images.folder(item)
     try:
         known = folder.exists
         if known and not images.retry and (reason := _reason(images, item)) is not None:
@@ -112,7 +112,7 @@ def _do_image(images: Images, item: Item) -> Outcome:
     except Unavailable:
         raise
     except Exception as error:  # of whatever kind: the others have nothing to do with it
-        return set_aside(images, item, explained(error), time.perf_counter() - begun)
+        return set_aside(images, item, explained(error))
 
 
 def finished(images: Images, item: Item) -> dict[str, Any] | None:
@@ -134,9 +134,7 @@ def finished(images: Images, item: Item) -> dict[str, Any] | None:
     return state if state["identity"] == plan.identity else None
 
 
-def set_aside(
-    images: Images, item: Item, error: str, seconds: float, *, keep: bool = False
-) -> Outcome:
+def set_aside(images: Images, item: Item, error: str, *, keep: bool = False) -> Outcome:
     """Note why there is no result; what an earlier version of the image has left goes.
 
     With `keep` it stays: a tiled run that failed can be gone on with.
@@ -145,7 +143,7 @@ def set_aside(
     if not keep:
         folder.delete("")
     folder.put_json(REASON, {"error": error, "source": _fingerprint(item), "path": item.where})
-    return Outcome(item, ASIDE, aside_row(item, error, seconds))
+    return Outcome(item, ASIDE, aside_row(item, error))
 
 
 def done_row(item: Item, state: Mapping[str, Any]) -> Row:
@@ -160,23 +158,13 @@ def done_row(item: Item, state: Mapping[str, Any]) -> Row:
     for stage, said in stages.items():
         scores = state.get("conditions", {}).get(stage, {})
         values = {**said, **{name: scores.get(name) for name in SCORES}}
-        row |= {column(name, stage, stages): value for name, value in values.items()}
+        row |= {column_name(n, stage, alone=len(stages) == 1): v for n, v in values.items()}
     return row
 
 
-def aside_row(item: Item, error: str, seconds: float | None = None) -> Row:
+def aside_row(item: Item, error: str) -> Row:
     """Return what the table of images says of an image that was set aside."""
-    said = {"name": item.name, "path": item.where, "status": ASIDE, "error": error}
-    return said if seconds is None else {**said, "seconds": seconds}
-
-
-def column(name: str, stage: str, stages: Sequence[str] | Mapping[str, Any]) -> str:
-    """Return the column of a stage's figure; with several stages each has its own.
-
-    >>> column("digest", "slic", ["slic"]), column("digest", "slic", ["slic", "region-merging"])
-    ('digest', 'digest-slic')
-    """
-    return name if len(stages) == 1 else f"{name}-{stage}"
+    return {"name": item.name, "path": item.where, "status": ASIDE, "error": error}
 
 
 def explained(error: BaseException) -> str:

@@ -159,7 +159,9 @@ def write_error(error: BaseException, where: str) -> Unavailable:
     text = _first_line(error)
     if DISK_FULL in str(error) or getattr(error, "errno", None) == 28:
         text = "the disk is full; free some space"
-    return Unavailable(f"cannot write {where}: {text}; finished tiles are kept, then `segpipe resume`")
+    return Unavailable(
+        f"cannot write {where}: {text}; finished tiles are kept, then `segpipe resume`"
+    )
 
 
 def _first_line(error: BaseException) -> str:
