@@ -73,7 +73,7 @@ def main(
     workers: cli.Workers = None,
     retry: cli.Retry = False,
 ) -> None:
-    """Segment many images as a Prefect flow; starts a temporary Prefect server if none is set up."""
+    """Segment many images as a Prefect flow; starts a Prefect server if none is set up."""
     arguments = (str(config), input, output, set, cluster, workers)
     chosen = load_config(arguments[0], set or (), input, output, cluster, workers)
     collection.check(chosen)  # what cannot work is said before a server is started

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from segpipe.errors import InputError
+from segpipe.provenance import COLLECTION, RUN
 from segpipe.readers.ome_zarr import METADATA
 from segpipe.readers.open import absolute
 from segpipe.readers.places import file_system, local_path, open_place, said_plainly
@@ -30,6 +31,8 @@ ENDINGS = (
 )
 """What is taken for an image in a folder (a pattern or a list takes what it names)."""
 MANIFESTS = (".txt", ".csv", ".tsv")
+RESULTS = {RUN, COLLECTION}
+"""Files that tell the folder of a run, or of a collection."""
 MAGIC = re.compile(r"[*?\[]")
 UNSAFE = re.compile(r"[^\w.\-+=@]+")
 """What a name must not have in it: some file system or object store stumbles over it."""
@@ -134,6 +137,9 @@ def _expand(where: str, output: str | None) -> Iterator[_Found]:
 def _walk(folder: Path, output: str | None) -> Iterator[str]:
     """Yield the images below a folder, OME-Zarr folders among them."""
     for here, folders, files in os.walk(folder):
+        if RESULTS & set(files):
+            folders.clear()  # what a run has written is no source
+            continue
         for name in sorted(folders + files):
             path = os.path.join(here, name)
             seen = not name.startswith(".") and not _lies_in(path, output)

@@ -30,6 +30,14 @@ def test_folder__output_inside_is_left_out(photos: Path) -> None:
     assert names(find_items(str(photos), str(photos / "b/out"))) == sorted((*GOOD, *BAD))
 
 
+def test_folder__results_inside_are_left_out(photos: Path) -> None:
+    for home in ("old", "old/images/x.png"):
+        (photos / home).mkdir(parents=True)
+    (photos / "old/collection.json").touch()
+    (photos / "old/images/x.png/thumbnail.jpg").touch()
+    assert names(find_items(str(photos), "/nowhere")) == sorted((*GOOD, *BAD))
+
+
 def test_folder__ome_zarr_is_one_image(photos: Path) -> None:
     (photos / "c.ome.zarr/0").mkdir(parents=True)
     (photos / "c.ome.zarr/0/stray.png").touch()

@@ -196,28 +196,29 @@ def test_retry__is_only_needed_for_equal_files_of_manifest(
     assert run(config, resume=True).state["counts"]["set aside"] == 0
 
 
+def run_until(config: Config, life: int) -> None:
+    """Go on with a collection until so many tasks were submitted."""
+    with collection.opened(config, resume=True) as (it, executor):
+        submit, left = executor.submit, [life]
+
+        def dying(*arguments: Any, **named: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return submit(*arguments, **named)
+
+        executor.submit = dying  # type: ignore[method-assign]
+        for step in it.steps():
+            step.run(executor, Silent())
+
+
 def test_interrupted__goes_on(configure: Configure, tmp_path: Path) -> None:
     """Stopped after any image, and inside a large one, a resume ends with the same digest."""
     expected = run(configure()).state["digest"]
     config = configure(output=str(tmp_path / "again"))
     for life in (0, 3, 7, 9):
-        with (
-            pytest.raises(KeyboardInterrupt),
-            collection.opened(config, resume=True) as (it, executor),
-        ):
-            submit, left = executor.submit, [life]
-
-            def dying(
-                *arguments: Any, submit: Any = submit, left: list[int] = left, **named: Any
-            ) -> Any:
-                left[0] -= 1
-                if left[0] < 0:
-                    raise KeyboardInterrupt
-                return submit(*arguments, **named)
-
-            executor.submit = dying  # type: ignore[method-assign]
-            for step in it.steps():
-                step.run(executor, Silent())
+        with pytest.raises(KeyboardInterrupt):
+            run_until(config, life)
         assert not (Path(config.output) / "report.html").exists()
     done = run(config, resume=True)
     assert done.state["digest"] == expected
@@ -279,9 +280,10 @@ def test_full_disk__ends_the_collection_and_blames_no_image(
     def full(*_: object) -> None:
         raise Unavailable("the disk is full")
 
-    with monkeypatch.context() as patch, pytest.raises(RunError, match="disk is full"):
+    with monkeypatch.context() as patch:
         patch.setattr("segpipe.collection.whole.write_table", full)
-        run(config)
+        with pytest.raises(RunError, match="disk is full"):
+            run(config)
     assert not list(Path(config.output).rglob("one.jpg/aside.json"))
     assert run(config, resume=True).state["counts"]["done"] == 6
 
