@@ -122,7 +122,7 @@ class CollectionRun:
             except BaseException as error:
                 why = (
                     f"every worker that tried it died, for lack of memory or in a decoder "
-                    f"({explained(error)}); look at the file, or allow more cluster.memory"
+                    f"({type(error).__name__}); look at the file, or allow more cluster.memory"
                 )
                 self._note([set_aside(self.images, item, why)])
             watch.advance("suspects", 1)

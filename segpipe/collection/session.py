@@ -84,7 +84,7 @@ def summary(folder: str, state: dict[str, Any]) -> dict[str, str]:
     """Where everything is, and what was set aside."""
     counts, seconds = state["counts"], state["wall_seconds"]
     done = f"{counts[DONE]} of {counts['images']} done"
-    if counts["reused"]:
+    if counts["reused"] and state["resumed"]:
         done += f", {counts['reused']} found as they were"
     lines = {"images": done}
     if counts[ASIDE]:
