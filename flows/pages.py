@@ -19,6 +19,8 @@ from segpipe.run import Run
 
 LOG_SECONDS, BAR_SECONDS = 10.0, 3.0
 """How often progress is logged and drawn: each costs the server about 20 ms."""
+ASIDE_ROWS = 1000
+"""Images set aside that are listed in Prefect's database; the table of images has all."""
 PICTURE_EDGE = 900
 """Longest edge of the overlay (px); the picture lies in Prefect's database."""
 
@@ -32,13 +34,17 @@ class PrefectProgress:
         Tile tasks of all passes; what comes after them is a small rest.
     logger
         The log of the flow run.
+    what
+        What is counted.
     """
 
-    def __init__(self, total: int, logger: Logger | LoggerAdapter[Any]) -> None:
+    def __init__(
+        self, total: int, logger: Logger | LoggerAdapter[Any], what: str = "tiles of all passes"
+    ) -> None:
         self._total, self._done, self._logger = total, 0, logger
         self._step: tuple[int, int] = (0, 0)
         self._logged = self._drawn = time.monotonic()
-        self._bar = create_progress_artifact(0.0, key="progress", description="tiles of all passes")
+        self._bar = create_progress_artifact(0.0, key="progress", description=what)
 
     def begin(self, step: str, total: int) -> None:
         """Log that a step begins."""
@@ -72,6 +78,17 @@ class PrefectProgress:
 def link_dashboard(address: str) -> None:
     """Link the Dask dashboard: there one sees every tile."""
     create_link_artifact(address, link_text="Dask dashboard", key="dask-dashboard")
+
+
+def show_collection(folder: str, result: dict[str, str]) -> None:
+    """Leave what a collection ended with, and a table of the images that were set aside."""
+    from segpipe.collection.session import aside
+
+    rows = [{"what": key, "value": value} for key, value in result.items()]
+    create_table_artifact(rows, key="summary", description=f"# {folder}")
+    reasons = [{"image": name, "reason": why} for name, why in aside(folder, ASIDE_ROWS)]
+    if reasons:
+        create_table_artifact(reasons, key="set-aside", description="images without labels")
 
 
 def show_result(run: Run, result: dict[str, str]) -> None:

@@ -26,7 +26,7 @@ from flows.pages import PrefectProgress, link_dashboard, show_result
 from flows.server import prefect_server
 from segpipe import session
 from segpipe.cli import shared as cli
-from segpipe.config import Config, Tiles
+from segpipe.config import Config
 from segpipe.errors import InputError, SegpipeError
 from segpipe.provenance import read_state
 from segpipe.run import Run
@@ -56,7 +56,7 @@ def segment_mosaic(
     if (done := finished(chosen)) is not None:
         logger.info("the run in %s is complete already", chosen.output)
         return done
-    with session.opened(_as_begun(chosen), resume=True) as (run, executor):
+    with session.opened(session.as_begun(chosen), resume=True) as (run, executor):
         if executor.dashboard:
             link_dashboard(executor.dashboard)
         watch = PrefectProgress(sum(row.tiles for row in run.plan.rows()), logger)
@@ -83,14 +83,6 @@ def finished(config: Config) -> dict[str, str] | None:
     if stored["identity"] != plan.identity:
         return None  # claiming the folder will say what is wrong
     return session.summary(Run(plan, Folder(config.output), stored), None)
-
-
-def _as_begun(config: Config) -> Config:
-    """Keep the tiles of an unfinished run, which `auto` may choose otherwise on other workers."""
-    stored = read_state(Folder(config.output))
-    if stored is None or config.tiles.size != "auto":
-        return config
-    return config.model_copy(update={"tiles": Tiles(size=tuple(stored["tile"]))})
 
 
 def main(

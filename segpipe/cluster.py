@@ -25,7 +25,7 @@ from distributed.deploy.spec import close_clusters
 from distributed.security import Security
 
 from segpipe.config import Cluster
-from segpipe.errors import InputError, RunError
+from segpipe.errors import InputError, Unavailable
 from segpipe.plan import Limits
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class DaskExecutor:
         try:
             return max(1, sum(self.client.nthreads().values()))
         except OSError as error:  # so are Dask's errors of communication
-            raise RunError(LOST) from error
+            raise Unavailable(LOST) from error
 
     def submit(self, function: Callable[..., Any], *args: Any, name: str) -> Future[Any]:
         """Submit a task; its key's prefix is `name`, which is what the dashboard groups by."""
@@ -137,7 +137,7 @@ def _pass_on(theirs: distributed.Future[Any], mine: Future[Any]) -> None:
     try:
         if theirs.status == "cancelled":
             # Dask says "cancelled" when the scheduler is gone; it must never look like success
-            mine.set_exception(RunError(LOST))
+            mine.set_exception(Unavailable(LOST))
             return
         error = theirs.exception()
         if error is not None:

@@ -84,6 +84,20 @@ class Report(_Keys):
 
     seam_check: bool = True
     """Segment a few windows again with the seams elsewhere and compare: a few seconds at most."""
+    page: bool = True
+    """Write `report.html` of an image; a collection has `collection.pages` for its images."""
+
+
+class Collection(_Keys):
+    """How the images of a collection are worked on; never changes the labels of any."""
+
+    whole_pixels: int = Field(default=1 << 24, ge=0)
+    """Images of at most so many pixels are segmented in one piece, one per worker, if its memory
+    allows; larger ones in tiles, one after the other by all workers."""
+    thumbnail: int = Field(default=240, ge=0, le=1024)
+    """Longest edge of the thumbnails with borders of segments (px); 0 = none."""
+    pages: bool = False
+    """Write a report page for every image too: 1.5 MB and most of a second of a core each."""
 
 
 class Stage(_Keys):
@@ -108,9 +122,10 @@ class Stage(_Keys):
 class Config(_Keys):
     """One run: what to segment, how, where to."""
 
-    input: str
-    """Image file or URL: TIFF, OME-TIFF, GeoTIFF, SVS, PNG, JPEG, OME-Zarr. A relative path starts
-    at the folder of this YAML."""
+    input: str | tuple[str, ...]
+    """Image file or URL: TIFF, OME-TIFF, GeoTIFF, SVS, PNG, JPEG, OME-Zarr. Or a collection:
+    a folder, a pattern such as `photos/**/*.jpg`, a list, or a manifest (.txt: one path a line;
+    .csv with a column `path`). A relative path starts at the folder of this YAML."""
     output: str
     """Folder of the run (new, or that of the same run to resume). A relative path starts at the
     current directory."""
@@ -131,6 +146,7 @@ class Config(_Keys):
     tiles: Tiles = Tiles()
     cluster: Cluster = Cluster()
     report: Report = Report()
+    collection: Collection = Collection()
     max_pixels: int | None = Field(default=None, gt=0)
     """Refuse images that claim more pixels than this: a guard against forged files; without it each
     format has a limit of its own."""
@@ -241,8 +257,12 @@ def _yaml(text: str, where: str) -> Any:
 def _settle(values: dict[str, Any], folder: Path) -> None:
     """Let relative paths start at `folder`, for good: a run may be resumed from anywhere."""
     for key in ("input", "mask"):
-        if isinstance(values.get(key), str):
-            values[key] = _relative(values[key], folder)
+        given = values.get(key)
+        if isinstance(given, str):
+            values[key] = _relative(given, folder)
+        elif isinstance(given, list | tuple):
+            values[key] = [_relative(item, folder) if isinstance(item, str) else item
+                           for item in given]  # fmt: skip
 
 
 def _relative(path: str, folder: Path) -> str:
@@ -296,7 +316,8 @@ def _line(key: str, items: Sequence[Any]) -> str:
 
 
 MODELS: dict[str, type[_Keys]] = {
-    "tiles": Tiles, "cluster": Cluster, "tls": Tls, "stages": Stage, "report": Report
+    "tiles": Tiles, "cluster": Cluster, "tls": Tls, "stages": Stage, "report": Report,
+    "collection": Collection,
 }  # fmt: skip
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from segpipe.errors import RunError, SegpipeError
 from segpipe.tasks import Job, Report, run_tasks
 
+Mark = TypeVar("Mark")
 IN_FLIGHT = 3
 """Tasks submitted ahead per worker: enough to keep it busy, few enough for a small scheduler."""
 LOOK_SECONDS = 2.0
@@ -95,35 +96,52 @@ def merged(merge: Callable[[Sequence[Any]], Any], records: Sequence[Any], fan_in
     return records[0]
 
 
-def _in_flight(loads: Sequence[Workload], executor: Executor) -> Iterator[tuple[int, list[Report]]]:
-    """Keep a bounded number of tasks submitted; yield (job index, reports) as they finish."""
-    todo = [iter(load.batches or ([n] for n in range(len(load.job)))) for load in loads]
-    left = [len(load.job) for load in loads]
-    pending: dict[Any, int] = {}
+def bounded(
+    executor: Executor, submit: Callable[[], tuple[Any, Mark] | None]
+) -> Iterator[tuple[Any, Mark]]:
+    """Keep a bounded number of futures pending; yield each when it is done, with its mark.
+
+    `submit` starts the next task and returns its future and a mark, or None as long as there is
+    nothing to start.
+    """
+    pending: dict[Any, Mark] = {}
     try:
         while True:
             while len(pending) < IN_FLIGHT * executor.workers:
-                following = _following(loads, todo, left)
-                if following is None:
+                started = submit()
+                if started is None:
                     break
-                index, batch = following
-                load = loads[index]
-                tasks = [(number, load.part(number)) for number in batch]
-                future = executor.submit(run_tasks, load.job, tasks, name=load.job.name)
-                pending[future] = index
+                pending[started[0]] = started[1]
             if not pending:
                 return
             done, _ = wait(pending, LOOK_SECONDS, FIRST_COMPLETED)
             if not done:
                 executor.check()
             for future in done:
-                index = pending.pop(future)
-                reports = _result(future, loads[index].job.name)
-                left[index] -= len(reports)
-                yield index, reports
+                yield future, pending.pop(future)
     finally:
         for future in pending:
             future.cancel()
+
+
+def _in_flight(loads: Sequence[Workload], executor: Executor) -> Iterator[tuple[int, list[Report]]]:
+    """Keep a bounded number of tasks submitted; yield (job index, reports) as they finish."""
+    todo = [iter(load.batches or ([n] for n in range(len(load.job)))) for load in loads]
+    left = [len(load.job) for load in loads]
+
+    def submit() -> tuple[Any, int] | None:
+        following = _following(loads, todo, left)
+        if following is None:
+            return None
+        index, batch = following
+        load = loads[index]
+        tasks = [(number, load.part(number)) for number in batch]
+        return executor.submit(run_tasks, load.job, tasks, name=load.job.name), index
+
+    for future, index in bounded(executor, submit):
+        reports = _result(future, loads[index].job.name)
+        left[index] -= len(reports)
+        yield index, reports
 
 
 def _following(

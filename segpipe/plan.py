@@ -11,8 +11,9 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from segpipe import __version__, methods
 from segpipe.config import Config, Stage
-from segpipe.errors import InputError
+from segpipe.errors import DoesNotFit, InputError
 from segpipe.passes import ImageInfo, Method, Output, Pass, Window, run_in_memory
 from segpipe.readers import SourceInfo
 from segpipe.tiles import Grid
@@ -215,7 +216,7 @@ def build_method(name: str, parameters: dict[str, Any]) -> Method:
             hint = f"did you mean `{close[0]}`?" if close else f"it has {', '.join(known)}"
             raise InputError(f"method {name} has no parameter `{key}`; {hint}")
     try:
-        return TypeAdapter(kind).validate_python(parameters)  # type: ignore[no-any-return]
+        return _check_of(name)(parameters)
     except ValidationError as error:
         meanings = {field: meaning for field, _, _, meaning in methods.parameters(kind)}
         by_field: dict[str, list[Any]] = {}
@@ -223,6 +224,12 @@ def build_method(name: str, parameters: dict[str, Any]) -> Method:
             by_field.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(item)
         lines = [_refused(field, items, meanings) for field, items in by_field.items()]
         raise InputError(f"parameters of {name}: {'; '.join(lines)}") from error
+
+
+@cache
+def _check_of(name: str) -> Callable[[dict[str, Any]], Method]:
+    """Return what checks the parameters of a method; making it takes milliseconds."""
+    return TypeAdapter(methods.find(name)).validate_python
 
 
 def _refused(field: str, items: Sequence[Any], meanings: Mapping[str, str]) -> str:
@@ -297,7 +304,7 @@ def _check_memory(plan: Plan) -> None:
     allowed = int(USABLE * plan.limits.memory)
     worst = max(plan.rows(), key=lambda row: row.peak_bytes)
     if worst.peak_bytes > allowed:
-        raise InputError(
+        raise DoesNotFit(
             f"pass {worst.name} with tiles of {plan.grid.size[0]} x {plan.grid.size[1]} needs "
             f"about {worst.peak_bytes / 1e9:.1f} GB per worker, but {allowed / 1e9:.1f} GB "
             f"({USABLE:.0%} of the limit of {plan.limits.memory / 1e9:.1f} GB) may be used; "

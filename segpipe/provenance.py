@@ -10,8 +10,9 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,13 @@ from segpipe.errors import InputError
 
 CLAIMS = "claims"
 """Who began and resumed an unfinished run: one object each, which only one process can create."""
-NEEDED = {"state", "identity", "config", "tile", "process", "labels", "resumed"}
-"""Without these ``run.json`` is no use."""
+RUN, COLLECTION = "run.json", "collection.json"
+"""What says how far a run, or a collection of runs, is."""
+NEEDED = {
+    COLLECTION: {"state", "identity", "config", "process", "resumed"},
+    RUN: {"state", "identity", "config", "tile", "process", "labels", "resumed"},
+}
+"""Without these it is no use."""
 LIBRARIES = ("numpy", "numba", "zarr", "dask", "tifffile", "imagecodecs", "pyvips")
 """Libraries whose versions are written down."""
 
@@ -42,26 +48,49 @@ def claim(folder: Folder, plan: Plan, *, resume: bool) -> dict[str, Any]:
     InputError
         The folder holds something else, a finished run, or (without `resume`) an unfinished one.
     """
-    stored = read_state(folder)
-    if stored is not None:
+
+    def check(stored: dict[str, Any]) -> None:
         _check_same(folder, stored, plan, resume=resume)
+
+    return take_over(folder, RUN, new_state(plan), check)
+
+
+def take_over(
+    folder: Folder,
+    document: str,
+    state: dict[str, Any],
+    check: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """Make an output folder ours and return its state: `state`, or the one it goes on with.
+
+    Parameters
+    ----------
+    folder, document
+        Where to, and the name of what says how far it is.
+    state
+        What it says in the beginning.
+    check
+        Refuses a state that is there already, if it cannot be gone on with.
+    """
+    stored = read_state(folder, document)
+    if stored is not None:
+        check(stored)
     elif folder.local is not None and folder.local.is_dir() and any(folder.local.iterdir()):
         raise InputError(
             f"the output folder {folder} holds files that are no segpipe run; choose another "
             f"`output`"
         )
     folder.check_writable()
-    state = _new_state(plan)
     _take(folder, stored["resumed"] + 1 if stored else 0, state["process"])
     if stored is not None:
         state["started"] = stored["started"]
         state["resumed"] = stored["resumed"] + 1
         state["seconds_before"] = stored["seconds_before"] + stored["seconds_here"]
-    folder.put_json("run.json", state)
+    folder.put_json(document, state)
     return state
 
 
-def read_state(folder: Folder) -> dict[str, Any] | None:
+def read_state(folder: Folder, document: str = RUN) -> dict[str, Any] | None:
     """Return what ``run.json`` says; None when there is no run.
 
     Raises
@@ -70,13 +99,13 @@ def read_state(folder: Folder) -> dict[str, Any] | None:
         The file is damaged.
     """
     try:
-        stored = folder.get_json("run.json")
+        stored = folder.get_json(document)
     except ValueError:
         stored = {}
-    if stored is not None and not set(stored) >= NEEDED:
+    if stored is not None and not set(stored) >= NEEDED[document]:
         raise InputError(
-            f"{folder}/run.json is damaged, so the run in {folder} cannot go on; delete the folder "
-            f"or choose another `output`"
+            f"{folder}/{document} is damaged, so the run in {folder} cannot go on; delete the "
+            f"folder or choose another `output`"
         )
     return stored
 
@@ -121,15 +150,20 @@ def _check_same(folder: Folder, stored: dict[str, Any], plan: Plan, *, resume: b
             f"the run in {folder} is complete; look at {folder}/report.html, or choose another "
             f"`output`"
         )
+    check_alone(folder, stored)
+    if not resume:
+        raise InputError(
+            f"{folder} holds this run, unfinished; go on with `segpipe resume {folder}`"
+        )
+
+
+def check_alone(folder: Folder, stored: Mapping[str, Any]) -> None:
+    """Refuse a folder that another process works on."""
     process = stored["process"]
     if _alive(process):
         raise InputError(
             f"process {process['pid']} is working on {folder} at this moment; wait for it, or "
             f"stop it"
-        )
-    if not resume:
-        raise InputError(
-            f"{folder} holds this run, unfinished; go on with `segpipe resume {folder}`"
         )
 
 
@@ -162,27 +196,19 @@ def _alive(process: Mapping[str, Any]) -> bool:
         return True
 
 
-def _new_state(plan: Plan) -> dict[str, Any]:
+def new_state(plan: Plan) -> dict[str, Any]:
+    """Return what ``run.json`` says when a run begins."""
     return {
         "segpipe": segpipe.__version__,
-        "versions": {name: metadata.version(name) for name in LIBRARIES},
+        "versions": versions(),
         "state": "running",
         "identity": plan.identity,
         "config": _resolved(plan),
         "source": dataclasses.asdict(plan.source),
         "tile": list(plan.grid.size),
         "exactness": {stage.name: stage.method.exactness for stage in plan.stages},
-        "machine": _machine(plan.limits.workers, plan.limits.memory),
-        "process": {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "since": psutil.Process().create_time(),
-        },
-        "started": timestamp(),
-        "begun": time.time(),
-        "seconds_before": 0.0,
-        "seconds_here": 0.0,
-        "resumed": 0,
+        "machine": machine(plan.limits.workers, plan.limits.memory),
+        **beginning(),
         "labels": {},
         "steps": {},
     }
@@ -204,7 +230,35 @@ def _resolved(plan: Plan) -> dict[str, Any]:
     return values | {"tiles": {"size": list(plan.grid.size)}}
 
 
-def _machine(workers: int, memory: int) -> dict[str, Any]:
+@cache
+def versions() -> dict[str, str]:
+    """Versions of the libraries that results may depend on."""
+    return {name: metadata.version(name) for name in LIBRARIES}
+
+
+def beginning() -> dict[str, Any]:
+    """Return who begins something, and when."""
+    return {
+        "process": process(),
+        "started": timestamp(),
+        "begun": time.time(),
+        "seconds_before": 0.0,
+        "seconds_here": 0.0,
+        "resumed": 0,
+    }
+
+
+def process() -> dict[str, Any]:
+    """Return what tells this process from all others, now and later."""
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "since": psutil.Process().create_time(),
+    }
+
+
+def machine(workers: int, memory: int) -> dict[str, Any]:
+    """Describe this machine and the workers."""
     return {
         "host": platform.node(),
         "system": platform.platform(),
@@ -216,6 +270,7 @@ def _machine(workers: int, memory: int) -> dict[str, Any]:
     }
 
 
+@cache
 def _processor() -> str:
     """Name of the processor; Linux keeps it in a file, elsewhere `platform` knows."""
     try:

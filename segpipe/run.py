@@ -112,19 +112,10 @@ class Run:
         return solution.for_tile(self.plan.grid.tile(number), self.reports[former][number].record)
 
     def _pass_job(self, stage: str, passes: Sequence[Pass]) -> PassJob:
-        config, image, step = self.plan.config, self.plan.image, passes[-1]
+        step = passes[-1]
         inputs: tuple[ArrayInput | SourceInput, ...]
         if stage == "image":
-            inputs = (
-                SourceInput(
-                    where=config.input,
-                    mask=config.mask,
-                    masked=image.masked,
-                    max_pixels=config.max_pixels,
-                    fingerprint=self.plan.source.fingerprint,
-                    mask_fingerprint=self.plan.mask_fingerprint,
-                ),
-            )
+            inputs = (source_input(self.plan),)
         else:
             inputs = tuple(ArrayInput(name, *self._place(stage, name)) for name in step.reads)
         key = task_key(self.plan, stage, passes)
@@ -252,7 +243,12 @@ class Run:
         check_seams(self._subjects(), self.state, do)
 
     def _publish(self, _executor: Executor, _watch: Watch) -> None:
-        """Make the result visible: metadata, final name, state."""
+        """Make the result visible."""
+        self.reveal()
+        self.close()
+
+    def reveal(self) -> None:
+        """Write the metadata of the image and give it its final name."""
         source, levels = self.plan.source, len(level_shapes(self.plan.image.shape))
         calibration = Calibration(source.pixel_size or (1.0, 1.0), source.pixel_unit)
         for stage in self.plan.stages:
@@ -262,9 +258,13 @@ class Run:
         publish_image(self.image_folder, levels, calibration, list(source.channel_names), place)
         if self.folder.local is not None:
             os.replace(self.folder.local / PARTIAL, self.folder.local / IMAGE)
+
+    def close(self) -> None:
+        """Have the last word: report and state."""
         wall = self.state["seconds_before"] + time.time() - self.state["begun"]
         self.state |= {"state": "complete", "ended": timestamp(), "wall_seconds": wall}
-        self.folder.put("report.html", write_report(self.folder, self.state).encode())
+        if self.plan.config.report.page:
+            self.folder.put("report.html", write_report(self.folder, self.state).encode())
         self.folder.put_json("run.json", self.state)
         self.folder.delete("work")
         self.folder.delete(CLAIMS)
@@ -293,6 +293,18 @@ def open_run(plan: Plan, *, resume: bool) -> Run:
         for name in (PARTIAL, IMAGE, "work"):
             drop_broken_metadata(folder, name)
     return run
+
+
+def source_input(plan: Plan) -> SourceInput:
+    """Return how tasks read the image and its mask."""
+    return SourceInput(
+        where=plan.source.source,
+        mask=plan.config.mask,
+        masked=plan.image.masked,
+        max_pixels=plan.config.max_pixels,
+        fingerprint=plan.source.fingerprint,
+        mask_fingerprint=plan.mask_fingerprint,
+    )
 
 
 def _same(part: Any, _number: int) -> Any:

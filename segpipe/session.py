@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from segpipe import cluster as clusters
-from segpipe.config import Config, load, load_cluster, parse
+from segpipe.config import Config, Tiles, load, load_cluster, parse
 from segpipe.engine import Executor, Watch
 from segpipe.errors import InputError, RunError
 from segpipe.kernels import are_compiled
-from segpipe.plan import Plan, make_plan
+from segpipe.plan import Limits, Plan, make_plan
 from segpipe.provenance import read_state
 from segpipe.readers import open_mask, open_source
 from segpipe.run import Run, open_run
@@ -43,8 +43,14 @@ def stored_config(run: str, cluster: str | None = None, workers: int | None = No
     InputError
         There is no run in that folder.
     """
-    values = dict(_state(run)["config"])
-    values["output"] = run
+    return gone_on_with(_state(run)["config"], run, cluster, workers)
+
+
+def gone_on_with(
+    stored: Mapping[str, Any], output: str, cluster: str | None, workers: int | None
+) -> Config:
+    """Return a resolved configuration with what was named now instead of where it was begun."""
+    values = {**stored, "output": output}
     # a run may go on elsewhere: what is named now replaces where it was begun
     place = {} if cluster is not None else dict(values.get("cluster", {}))
     if workers is not None and cluster is None:
@@ -52,11 +58,16 @@ def stored_config(run: str, cluster: str | None = None, workers: int | None = No
     for key, value in _cluster_overrides(cluster, workers).items():
         place[key.removeprefix("cluster.")] = value
     values["cluster"] = place
-    return parse(values, f"{run}/run.json")
+    return parse(values, f"what is stored in {output}")
 
 
-def prepare(config: Config) -> Plan:
-    """Open the source and decide everything; nothing is written."""
+def prepare(config: Config, limits: Limits | None = None) -> Plan:
+    """Open the source and decide everything; nothing is written.
+
+    `limits` is what workers have, if it is known already.
+    """
+    if not isinstance(config.input, str):
+        raise InputError("the input is a collection of images, this works on one; name one")
     source = open_source(config.input, max_pixels=config.max_pixels)
     try:
         info = source.info
@@ -67,7 +78,15 @@ def prepare(config: Config) -> Plan:
         mask = open_mask(config.mask, info)  # an unusable mask is an error now, not in the night
         fingerprint = mask.fingerprint
         mask.close()
-    return make_plan(config, info, clusters.limits(config.cluster), fingerprint)
+    return make_plan(config, info, limits or clusters.limits(config.cluster), fingerprint)
+
+
+def as_begun(config: Config) -> Config:
+    """Keep the tiles of an unfinished run, which `auto` may choose otherwise on other workers."""
+    stored = read_state(Folder(config.output))
+    if stored is None or config.tiles.size != "auto":
+        return config
+    return config.model_copy(update={"tiles": Tiles(size=tuple(stored["tile"]))})
 
 
 @contextmanager
@@ -110,7 +129,8 @@ def summary(run: Run, dashboard: str | None) -> dict[str, str]:
         lines[f"{prefix}digest"] = found["digest"]
         table = table_name("segments", name, alone=len(state["labels"]) == 1)
         lines[f"{prefix}table"] = f"{folder}/{table}"
-    lines["report"] = f"{folder}/report.html"
+    if run.plan.config.report.page:
+        lines["report"] = f"{folder}/report.html"
     steps = state["steps"].values()
     if reused := sum(step["reused"] for step in steps):
         lines["reused"] = f"{reused} of {sum(step['tasks'] for step in steps)} tasks"
@@ -142,7 +162,7 @@ def _times(state: dict[str, Any], pixels: int) -> str:
 
 def digest_of(run: str, stage: str | None = None) -> str:
     """Compute the digest of a finished run's labels from the pixels."""
-    labels = _complete(run)["labels"]
+    labels = labels_of(run)
     names = list(labels)
     if stage is None and len(names) > 1:
         raise InputError(f"the run has several label images: choose with --stage {'|'.join(names)}")
@@ -156,6 +176,11 @@ def digest_of(run: str, stage: str | None = None) -> str:
             f"`segpipe verify {run}` says where; delete the folder and run again"
         )
     return found
+
+
+def labels_of(run: str) -> dict[str, Any]:
+    """Return what a finished run says of its label images, by stage."""
+    return dict(_complete(run)["labels"])
 
 
 def verify_run(run: str) -> list[str]:

@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from segpipe.cli.shared import (
+    EXIT_ASIDE,
     EXIT_INTERRUPTED,
     Changes,
     ClusterOption,
@@ -15,6 +16,7 @@ from segpipe.cli.shared import (
     Debug,
     Input,
     OutputPath,
+    Retry,
     RunPath,
     Workers,
     app,
@@ -34,10 +36,15 @@ def run(
     workers: Workers = None,
     debug: Debug = False,
 ) -> None:
-    """Segment an image: read it, segment all tiles, stitch, measure, report."""
+    """Segment an image, or all of a collection: read, segment tiles, stitch, measure, report."""
+    from segpipe.collection.session import is_collection
     from segpipe.session import load_config
 
-    _work(load_config(config, set or (), input, output, cluster, workers), resume=False)
+    chosen = load_config(config, set or (), input, output, cluster, workers)
+    if is_collection(chosen.input):
+        _work_on_collection(chosen, resume=False)
+    else:
+        _work(chosen, resume=False)
 
 
 @app.command()
@@ -45,11 +52,24 @@ def resume(
     run: RunPath,
     cluster: ClusterOption = None,
     workers: Workers = None,
+    retry: Retry = False,
     debug: Debug = False,
 ) -> None:
-    """Go on with an interrupted run: what is finished and intact is not done again."""
+    """Go on with an interrupted run: what is finished and intact is not done again.
+
+    A collection is looked through again: new and changed images are done, too.
+    """
+    from segpipe.collection import session as collection
     from segpipe.session import stored_config
 
+    if collection.is_collection_folder(run):
+        chosen = collection.stored_config(run, cluster, workers)
+        _work_on_collection(chosen, resume=True, retry=retry)
+        return
+    if retry:
+        raise typer.BadParameter(
+            "is for collections; a run tries again anyway", param_hint="--retry"
+        )
     _work(stored_config(run, cluster, workers), resume=True)
 
 
@@ -64,10 +84,15 @@ def plan(
     debug: Debug = False,
 ) -> None:
     """Show what a run would do: tiles, passes, bytes, memory, time. Nothing is written."""
+    from segpipe.collection.session import is_collection, sampled
     from segpipe.plan import calibrated
     from segpipe.session import load_config, prepare
 
-    found = prepare(load_config(config, set or (), input, output, cluster, workers))
+    chosen = load_config(config, set or (), input, output, cluster, workers)
+    if is_collection(chosen.input):
+        _show_sample(sampled(chosen), chosen)
+        return
+    found = prepare(chosen)
     _show_plan(found, calibrated(found))
 
 
@@ -89,6 +114,23 @@ def _work(config: Any, *, resume: bool) -> None:
             markup=False,
         )
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _work_on_collection(config: Any, *, resume: bool, retry: bool = False) -> None:
+    """Do a collection, print what it ended with, and say by the exit code if all is done."""
+    from segpipe.collection.session import execute, summary
+
+    try:
+        done = execute(config, _progress(), resume=resume, retry=retry, started=_say)
+    except KeyboardInterrupt:
+        err.print(
+            f"segpipe: interrupted; finished images are kept: segpipe resume {config.output}",
+            markup=False,
+        )
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    show(summary(config.output, done.state))
+    if done.state["counts"]["set aside"]:
+        raise typer.Exit(EXIT_ASIDE)
 
 
 def _say(text: str) -> None:
@@ -130,6 +172,27 @@ def _show_plan(found: Any, slower: float) -> None:
     )
     for line in found.advice:
         out.print(f"note: {line}")
+
+
+def _show_sample(found: Any, config: Any) -> None:
+    from segpipe.cluster import limits
+    from segpipe.plan import calibrated
+
+    workers = limits(config.cluster)
+    lines = {"images": f"{len(found.items)}, {found.seen} of them looked at"}
+    if found.plans:
+        megapixels = sum(p.image.shape[0] * p.image.shape[1] for p in found.plans) / 1e6
+        peak = max(plan.peak_bytes for plan in found.plans)
+        lines["each"] = (
+            f"{megapixels / len(found.plans):.2g} Mpx in one piece, at most {_bytes(peak)}"
+        )
+    lines["in tiles"] = f"{found.large} of those looked at, one after the other"
+    lines["workers"] = f"{workers.workers} with {workers.memory / 1e9:.1f} GB each"
+    if found.plans:
+        seconds = found.seconds * calibrated(found.plans[0]) * len(found.items) / workers.workers
+        lines["time"] = f"about {seconds:.0f} s on this machine's cores"
+    lines["unusable"] = f"{len(found.refused)} of those looked at would be set aside"
+    show(lines | {f"  {name}": reason for name, reason in found.refused[:5]})
 
 
 def _bytes(n: float) -> str:

@@ -10,13 +10,13 @@ from rich.console import Console
 
 import segpipe
 
-EXIT_INPUT, EXIT_FAILED, EXIT_INTERRUPTED = 2, 1, 130
+EXIT_INPUT, EXIT_FAILED, EXIT_ASIDE, EXIT_INTERRUPTED = 2, 1, 3, 130
 
 app = typer.Typer(
     name="segpipe",
     help="Exact image segmentation at any size: labels whose tiles do not show.",
     epilog="Exit codes: 0 done, 1 the run failed (resume it), 2 something given cannot be used, "
-    "130 interrupted (resume it).",
+    "3 some images of a collection were set aside, 130 interrupted (resume it).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,7 +27,10 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 ConfigPath = Annotated[Path, typer.Argument(help="The YAML of the run.", show_default=False)]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run (or its URL).")]
-Input = Annotated[str | None, typer.Option(help="Image to segment, instead of the YAML's.")]
+Input = Annotated[
+    str | None,
+    typer.Option(help="Image, folder, pattern or manifest of images, instead of the YAML's."),
+]
 OutputPath = Annotated[str | None, typer.Option(help="Folder of the run, instead of the YAML's.")]
 Changes = Annotated[
     list[str] | None,
@@ -38,6 +41,9 @@ ClusterOption = Annotated[
     typer.Option("--cluster", help="A cluster YAML (configs/cluster/…) or a scheduler address."),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes on this machine.")]
+Retry = Annotated[
+    bool, typer.Option("--retry", help="Try images of a collection that were set aside again.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 

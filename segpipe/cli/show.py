@@ -41,21 +41,26 @@ def digest(
     debug: Debug = False,
 ) -> None:
     """Print the SHA-256 of a run's labels: equal labels, equal digest, whatever the tiles were."""
-    from segpipe.session import digest_of
+    from segpipe import session
+    from segpipe.collection import session as collection
 
-    print(digest_of(run, stage))
+    of = collection if collection.is_collection_folder(run) else session
+    print(of.digest_of(run, stage))
 
 
 @app.command()
 def verify(run: RunPath, debug: Debug = False) -> None:
     """Read a run's labels, image and records again and compare them with their checksums."""
+    from segpipe.collection import session as collection
     from segpipe.session import verify_run
 
-    bad = verify_run(run)
+    several = collection.is_collection_folder(run)
+    bad = collection.verify_collection(run) if several else verify_run(run)
     for line in bad:
         err.print(line, style="red", markup=False)
     if bad:
-        err.print("segpipe: the result is damaged; delete the folder and run again", style="red")
+        remedy = "the folders of these images and resume" if several else "the folder and run again"
+        err.print(f"segpipe: the result is damaged; delete {remedy}", style="red")
         sys.exit(EXIT_FAILED)
     out.print("all arrays, tables and digests are as they were written")
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
-
-from jinja2 import Environment, StrictUndefined
 
 from segpipe.report import content, pictures, plots
 from segpipe.report.display import Display, open_display
 from segpipe.report.places import choose
 from segpipe.report.scores import scores, seams
+from segpipe.report.templates import template
 from segpipe.store import table_name
 from segpipe.store.folder import Folder
 
-__all__ = ["overlay_png", "write_report"]
+__all__ = ["overlay_png", "thumbnail_jpeg", "write_report"]
 
 
 def write_report(folder: Folder, state: Mapping[str, Any]) -> str:
@@ -39,10 +37,7 @@ def write_report(folder: Folder, state: Mapping[str, Any]) -> str:
     stages = [_stage(folder, state, display, name) for name in state["labels"]]
     drawn = {key: plot for stage in stages for key, plot in stage.pop("plots").items()}
     script, places = plots.embedded(drawn)
-    template = resources.files(__package__).joinpath("report.html.j2").read_text("utf-8")
-    # file names and parameters are other people's text: everything is escaped
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return page.from_string(template).render(
+    return template("report.html.j2").render(
         content.page(folder, state),
         stages=stages,
         plots=places,
@@ -68,6 +63,18 @@ def overlay_png(folder: Folder, stage: str, max_edge: int = pictures.OVERVIEW) -
     across = _across(display, state, stage)
     buffer = io.BytesIO()
     pictures.overlay(display, stage, across, max_edge).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def thumbnail_jpeg(folder: Folder, state: Mapping[str, Any], stage: str, edge: int) -> bytes:
+    """Return the whole image of a finished run as a small JPEG, with borders if they can be seen.
+
+    `state` is what ``run.json`` says, `edge` the largest width or height of the picture (px).
+    """
+    display = open_display(folder, state)
+    across = _across(display, state, stage)
+    buffer = io.BytesIO()
+    pictures.thumbnail(display, stage, across, edge).save(buffer, "JPEG", quality=75)
     return buffer.getvalue()
 
 

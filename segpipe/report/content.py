@@ -42,7 +42,7 @@ def page(folder: Folder, state: Mapping[str, Any]) -> dict[str, Any]:
         "work": _work(state),
         "steps": [_step(name, step, pixels) for name, step in state["steps"].items()],
         "configuration": without_secrets(dump(dict(state["config"]))),
-        "provenance": _provenance(state, machine),
+        "provenance": provenance(state, machine),
         "folder": without_secrets(str(folder)),
         "grouped": grouped,
         "seams": seams,
@@ -128,7 +128,8 @@ def _step(name: str, step: Mapping[str, Any], pixels: int) -> dict[str, str]:
     }
 
 
-def _provenance(state: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, str]:
+def provenance(state: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, str]:
+    """Return what made the result: versions, machine, times."""
     return {
         "segpipe": state["segpipe"],
         "Python": machine["python"],

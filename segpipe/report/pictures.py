@@ -23,6 +23,9 @@ OVERVIEW = 1200
 """Longest edge of the overview (px)."""
 VISIBLE = 10.0
 """Segments with fewer pixels across are not outlined: there would be little but outlines."""
+DISCERNIBLE, THROUGH = 6.0, 140
+"""The same in thumbnails, where one wants to see the pattern and not every segment; and how much
+(of 255) borders cover there, where they are a good part of the picture."""
 ACROSS = 20
 """Segments across a place, about; between the limits below."""
 EDGES = (192, 512)
@@ -108,6 +111,16 @@ def overlay(display: Display, stage: str, across: float, edge: int) -> Image.Ima
     picture = Image.fromarray(image).convert("RGB")
     if across * labels.shape[1] / display.shape[1] >= VISIBLE:
         picture.paste(_colour(image), mask=Image.fromarray(border_mask(labels)))
+    return picture
+
+
+def thumbnail(display: Display, stage: str, across: float, edge: int) -> Image.Image:
+    """Return a small picture, with borders that let the image through, if they can be seen."""
+    image, labels = _whole(display, stage, edge)
+    picture = Image.fromarray(image).convert("RGB")
+    if across * labels.shape[1] / display.shape[1] >= DISCERNIBLE:
+        mask = border_mask(labels) * np.uint8(THROUGH)
+        picture.paste(_colour(image), mask=Image.fromarray(mask))
     return picture
 
 

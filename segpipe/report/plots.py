@@ -45,8 +45,18 @@ def _named(text: str, names: dict[str, str]) -> str:
     return IDS.sub(lambda found: names.setdefault(found[0], f"id{len(names)}"), text)
 
 
-def bars(found: Distribution, unit: str, *, whole: bool, line: float | None = None) -> Any:
-    """Return a histogram with the median marked, and a line at a value that matters."""
+def bars(
+    found: Distribution,
+    unit: str,
+    *,
+    whole: bool,
+    line: float | None = None,
+    of: str = "segments",
+) -> Any:
+    """Return a histogram with the median marked, and a line at a value that matters.
+
+    `of` is what is counted.
+    """
     words = grouped if whole else figure
     last = found.limits - 1 if whole else found.limits
     data = {
@@ -55,14 +65,14 @@ def bars(found: Distribution, unit: str, *, whole: bool, line: float | None = No
         "top": found.bars.tolist(),
         "says": [f"{words(a)} to {words(b)} {unit}".strip()
                  for a, b in zip(found.limits[:-1], last[1:], strict=True)],
-        "segments": [grouped(n) for n in found.bars],
+        "count": [grouped(n) for n in found.bars],
     }  # fmt: skip
     plot = _figure(
         unit,
-        "segments",
+        of,
         x_axis_type="log" if found.logarithmic else "linear",
         x_range=(float(found.limits[0]), float(found.limits[-1])),
-        tooltips=[("", "@says"), ("segments", "@segments")],
+        tooltips=[("", "@says"), (of, "@count")],
     )
     plot.quad(source=data, bottom=0, fill_color=BAR, line_color="white", line_width=0.5)
     _span(plot, found.median)

@@ -11,3 +11,12 @@ def table_name(title: str, stage: str, *, alone: bool) -> str:
     'segments.parquet'
     """
     return f"{title}.parquet" if alone else f"{title}-{stage}.parquet"
+
+
+def column_name(title: str, stage: str, *, alone: bool) -> str:
+    """Return the column of a stage's figure in the table of images; of several each has its own.
+
+    >>> column_name("digest", "slic", alone=False)
+    'digest-slic'
+    """
+    return title if alone else f"{title}-{stage}"

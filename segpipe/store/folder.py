@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from segpipe.errors import InputError, RunError
+from segpipe.errors import InputError, Unavailable
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -95,6 +95,11 @@ class Folder:
         pages = self.objects().list(prefix=prefix or None)
         return sorted(entry["path"] for page in pages for entry in page)
 
+    def sizes(self) -> dict[str, int]:
+        """Names of all objects and their sizes in bytes."""
+        pages = self.objects().list()
+        return {entry["path"]: entry["size"] for page in pages for entry in page}
+
     def delete_object(self, name: str) -> None:
         """Delete object `name`."""
         self.objects().delete(name)
@@ -149,12 +154,14 @@ class Folder:
             ) from error
 
 
-def write_error(error: BaseException, where: str) -> RunError:
+def write_error(error: BaseException, where: str) -> Unavailable:
     """Say what kept us from writing, and that nothing finished is lost."""
     text = _first_line(error)
     if DISK_FULL in str(error) or getattr(error, "errno", None) == 28:
         text = "the disk is full; free some space"
-    return RunError(f"cannot write {where}: {text}; finished tiles are kept, then `segpipe resume`")
+    return Unavailable(
+        f"cannot write {where}: {text}; finished tiles are kept, then `segpipe resume`"
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -56,14 +56,14 @@ def publish_image(
     extra: dict[str, Any],
 ) -> None:
     """Write the image group's metadata; from now on viewers see a complete image."""
-    coarsest = open_array(folder, str(levels - 1))[:]
+    coarsest = open_array(folder, str(levels - 1))
     attributes = ImageAttrs(
         version="0.5", multiscales=[_multiscale("image", levels, calibration, channel=True)]
     ).model_dump(exclude_none=True)
     attributes["omero"] = {
-        "channels": [_channel(name, plane) for name, plane in zip(channels, coarsest, strict=True)]
+        "channels": [_channel(name, coarsest, number) for number, name in enumerate(channels)]
     }
-    _group(folder, "").attrs.update({"ome": attributes, "segpipe": extra})
+    _group(folder, "").update_attributes({"ome": attributes, "segpipe": extra})
 
 
 def publish_labels(
@@ -75,21 +75,22 @@ def publish_labels(
         multiscales=[_multiscale(name, levels, calibration, channel=False)],
         **{"image-label": Label(source=Source(image="../../"))},
     ).model_dump(by_alias=True, exclude_none=True)
-    _group(folder, f"labels/{name}").attrs.update({"ome": attributes, "segpipe": extra})
+    _group(folder, f"labels/{name}").update_attributes({"ome": attributes, "segpipe": extra})
     listing = _group(folder, "labels")
     names = set(listing.attrs.get("ome", {}).get("labels", [])) | {name}
-    listing.attrs.update({"ome": {"version": "0.5", "labels": sorted(names)}})
+    listing.update_attributes({"ome": {"version": "0.5", "labels": sorted(names)}})
 
 
 def _group(folder: Folder, path: str) -> Any:
     return zarr.open_group(_store(folder), path=path, mode="a", zarr_format=3)
 
 
-def _channel(name: str, coarsest: np.ndarray) -> dict[str, Any]:
+def _channel(name: str, coarsest: Any, number: int) -> dict[str, Any]:
     """Display settings: bytes are shown as they are, other types between their extremes."""
     low, high = (0.0, 255.0)
     if coarsest.dtype != np.uint8:
-        finite = coarsest[np.isfinite(coarsest)]
+        plane = coarsest[number]
+        finite = plane[np.isfinite(plane)]
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     colours = {"red": "FF0000", "green": "00FF00", "blue": "0000FF"}
     return {

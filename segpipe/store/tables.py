@@ -110,6 +110,15 @@ def assemble(
     return found
 
 
+def write_table(folder: Folder, target: str, columns: Columns) -> str:
+    """Write a small table, whole in memory, as `assemble` does; return its checksum."""
+    buffer = io.BytesIO()
+    with _writer(buffer) as write:
+        write({name: pa.array(column) for name, column in columns.items()})
+    folder.put(target, buffer.getvalue())
+    return xxhash.xxh3_64_hexdigest(buffer.getbuffer())
+
+
 def _complete(
     folder: Folder, inner: Folder, place: str, bands: Sequence[Sequence[int]], recipe: Recipe
 ) -> None:
@@ -142,8 +151,8 @@ def _sorted(parts: list[dict[str, np.ndarray]]) -> dict[str, pa.Array]:
 
 
 @contextmanager
-def _writer(path: Path) -> Iterator[Callable[[dict[str, pa.Array]], None]]:
-    """Write bands of a table to a Parquet file."""
+def _writer(target: Path | io.BytesIO) -> Iterator[Callable[[dict[str, pa.Array]], None]]:
+    """Write bands of a table as Parquet."""
     writers: list[pq.ParquetWriter] = []
 
     def write(columns: dict[str, pa.Array]) -> None:
@@ -152,7 +161,7 @@ def _writer(path: Path) -> Iterator[Callable[[dict[str, pa.Array]], None]]:
             # dictionaries of numbers that hardly repeat are time and memory for nothing
             fractions = [f.name for f in table.schema if pa.types.is_floating(f.type)]
             writer = pq.ParquetWriter(
-                path,
+                target,
                 table.schema,
                 compression="zstd",
                 use_dictionary=False,

@@ -1,0 +1,101 @@
+"""Segment many images as a Prefect flow: ``python flows/segment_collection.py [CONFIG] …``.
+
+One Prefect task per step of the collection, never per image (images are Dask's tasks: Prefect
+costs about 10 ms and 20 kB of its database each). What is done, the folders of the images alone
+know: a flow run on a folder with the same collection goes on with it, and does what is new or
+changed; so a nightly run of a growing folder does every image once.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import flows  # noqa: F401  (what Prefect reads from the environment has to be set before)
+
+# isort: split
+import typer
+from prefect import flow, get_run_logger
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.pages import PrefectProgress, link_dashboard, show_collection
+from flows.segment_mosaic import do_step
+from flows.server import prefect_server
+from segpipe.cli import shared as cli
+from segpipe.collection import session as collection
+from segpipe.errors import InputError, SegpipeError
+from segpipe.session import load_config
+
+CONFIG = "configs/collection.yaml"
+
+
+@flow(name="segment-collection", retries=2, retry_delay_seconds=60, persist_result=False)
+def segment_collection(
+    config: str = CONFIG,
+    input: str | None = None,
+    output: str | None = None,
+    set: list[str] | None = None,
+    cluster: str | None = None,
+    workers: int | None = None,
+    retry: bool = False,
+) -> dict[str, str]:
+    """Segment all images of a collection that are new, changed or missing.
+
+    Parameters are the options of ``segpipe run``; `retry` tries images again that were set aside.
+    Those do not fail the flow: they are in its table artifact, the report and the result.
+
+    Returns
+    -------
+    result
+        Where everything is, and the digest of all labels: what ``segpipe run`` prints.
+    """
+    chosen = load_config(config, set or (), input, output, cluster, workers)
+    with collection.opened(chosen, resume=True, retry=retry) as (run, executor):
+        if executor.dashboard:
+            link_dashboard(executor.dashboard)
+        watch = PrefectProgress(len(run.items), get_run_logger(), "images")
+        for step in run.steps():
+            do_step(step.name, partial(step.run, executor, watch))
+        watch.complete()
+    result = collection.summary(chosen.output, run.state)
+    show_collection(chosen.output, result)
+    return result
+
+
+def main(
+    config: Annotated[Path, typer.Argument(help="The YAML of the collection.")] = Path(CONFIG),
+    input: cli.Input = None,
+    output: cli.OutputPath = None,
+    set: cli.Changes = None,
+    cluster: cli.ClusterOption = None,
+    workers: cli.Workers = None,
+    retry: cli.Retry = False,
+) -> None:
+    """Segment many images as a Prefect flow; starts a Prefect server if none is set up."""
+    arguments = (str(config), input, output, set, cluster, workers)
+    chosen = load_config(arguments[0], set or (), input, output, cluster, workers)
+    collection.check(chosen)  # what cannot work is said before a server is started
+    address = prefect_server()
+    cli.out.print(f"prefect    {address}", markup=False)
+    with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
+        # somebody is watching: no waiting for a second try
+        result = segment_collection.with_options(retries=0)(*arguments, retry)
+    cli.show(result)
+    if "set aside" in result:
+        raise typer.Exit(cli.EXIT_ASIDE)
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except SegpipeError as error:
+        cli.err.print(f"segpipe: {error}", style="red", markup=False)
+        sys.exit(cli.EXIT_INPUT if isinstance(error, InputError) else cli.EXIT_FAILED)
+    except SystemExit as end:
+        if end.code == cli.EXIT_INTERRUPTED:
+            cli.err.print(
+                "segpipe: interrupted; finished images are kept, the same command goes on"
+            )
+        raise
