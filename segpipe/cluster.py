@@ -112,7 +112,7 @@ class DaskExecutor:
 
         Raises
         ------
-        RunError
+        Unavailable
             The cluster has had no worker for longer than `patience`, or its scheduler is gone.
         """
         try:
@@ -120,11 +120,11 @@ class DaskExecutor:
                 self._deserted = None
                 return
         except OSError as error:
-            raise RunError(LOST) from error
+            raise Unavailable(LOST) from error
         now = time.monotonic()
         self._deserted = now if self._deserted is None else self._deserted
         if now - self._deserted > self.patience:
-            raise RunError(
+            raise Unavailable(
                 f"the cluster has had no workers for {self.patience:.0f} s (cluster.patience); "
                 f"finished tiles are kept: start workers and go on with `segpipe resume`"
             )
