@@ -20,6 +20,7 @@ ALLOWED = {
     "readers": GROUND | {"readers"},
     "store": {"tiles", "errors", "store"},
     "config": {"errors"},
+    "nets": REGIONS | {"", "config", "methods", "nets", "quality", "readers"},
     "plan": REGIONS | {"", "config", "methods", "readers"},
     "tasks": {"errors", "passes", "store"},
     "jobs": {"errors", "passes", "readers", "store", "tasks", "tiles"},
@@ -93,6 +94,8 @@ HOMES = {
     "rasterio": {"export"},
     "neuroglancer": {"view"},
     "torch": {"nets"},
+    "kornia": {"nets"},
+    "safetensors": {"nets"},
 }
 """Library -> the only places that may import it."""
 
