@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +110,7 @@ class Plan:
         """Digest of what decides labels and tables: input, methods, parameters, version."""
         stages = [
             [s.name, s.reads, s.method.name, dataclasses.asdict(s.method)]  # type: ignore[call-overload]
+            + [file for step in s.passes for file in step.files]
             for s in self.stages
         ]
         tables = self.config.measure
@@ -281,12 +282,20 @@ def _tile_size(
     if isinstance(size, int):
         return _clip((size, size), image.shape)
     plans = [
-        Plan(config, source, image, Grid(image.shape, edge), stages, limits)
-        for edge in dict.fromkeys(_clip((e, e), image.shape) for e in EDGES)
+        Plan(config, source, image, Grid(image.shape, size), stages, limits)
+        for size in _sizes(image.shape, stages)
     ]
     aim = max(min(AIM_BYTES, USABLE * limits.memory), min(p.peak_bytes for p in plans))
     fitting = [plan for plan in plans if plan.peak_bytes <= aim]
     return min(fitting, key=lambda plan: plan.seconds).grid.size  # type: ignore[return-value]
+
+
+def _sizes(shape: tuple[int, int], stages: Sequence[StagePlan]) -> Iterable[tuple[int, int]]:
+    """Return the tile sizes that `auto` chooses from: multiples of what a pass computes whole."""
+    units = [step.align for stage in stages for step in stage.passes if step.align]
+    y, x = max(units, default=(1, 1), key=math.prod)
+    sizes = [(max(1, round(e / y)) * y, max(1, round(e / x)) * x) for e in EDGES]
+    return dict.fromkeys(_clip(size, shape) for size in sizes)
 
 
 def _clip(size: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
@@ -307,20 +316,20 @@ def _check_memory(plan: Plan) -> None:
 
 def _row(plan: Plan, stage: str, step: Pass) -> Cost:
     grid, image = plan.grid, plan.image
-    pixels = grid.window_pixels(step.halo)
-    window = math.prod(
-        min(n, size + 2 * step.halo) for n, size in zip(grid.shape, grid.size, strict=True)
-    )
-    peak = BASE_BYTES + window * step.bytes_per_pixel
+    pixels = grid.window_pixels(step.halo, step.align)
+    window = grid.largest_window(step.halo, step.align)
+    peak = BASE_BYTES + step.fixed_bytes + window * step.bytes_per_pixel
     if step.name == "ingest":
         peak += plan.source.working_bytes(plan.tile_size)
     # the last round of tiles may leave workers idle
     rounds = -(-len(grid) // plan.limits.workers) * plan.limits.workers / len(grid)
     height, width = image.shape
     read = pixels * sum(_width(name, plan) for name in step.reads)
-    written = height * width * sum(_width(n, plan, kind) for n, kind in step.writes.items())
+    kinds = step.writes.items()
+    wide = sum(_width(name, plan, kind) * step.planes.get(name, 1) for name, kind in kinds)
+    written = height * width * wide
     moving = read * (SOURCE_NS if step.name == "ingest" else READ_NS) + written * WRITE_NS
-    busy = (pixels * step.cost_ns + moving) * 1e-9 + len(grid) * TASK_SECONDS
+    busy = (step.work_pixels(grid) * step.cost_ns + moving) * 1e-9 + len(grid) * TASK_SECONDS
     return Cost(
         stage=stage,
         name=step.name,
