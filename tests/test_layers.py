@@ -69,6 +69,7 @@ ALLOWED = {
         "provenance",
         "store",
         "methods",
+        "nets",
         "score",
         "quality",
         "view",
@@ -94,7 +95,6 @@ HOMES = {
     "rasterio": {"export"},
     "neuroglancer": {"view"},
     "torch": {"nets"},
-    "kornia": {"nets"},
     "safetensors": {"nets"},
 }
 """Library -> the only places that may import it."""
