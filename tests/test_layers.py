@@ -71,6 +71,7 @@ ALLOWED = {
         "provenance",
         "store",
         "methods",
+        "nets",
         "score",
         "quality",
         "view",
@@ -96,7 +97,6 @@ HOMES = {
     "rasterio": {"export"},
     "neuroglancer": {"view"},
     "torch": {"nets"},
-    "kornia": {"nets"},
     "safetensors": {"nets"},
 }
 """Library -> the only places that may import it."""

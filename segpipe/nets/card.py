@@ -5,11 +5,12 @@ A card is JSON. It travels inside the file of weights, and nothing of it is code
 
 from __future__ import annotations
 
-import difflib
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from segpipe.config import validated
 from segpipe.errors import InputError
 
 Kind = Literal["unet", "encoder-decoder"]
@@ -255,10 +256,10 @@ class ModelCard(Keys):
             Not JSON, a key or value that is not allowed, or parts that do not fit together.
         """
         try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            lines = [f"  {_said(item)}" for item in error.errors()]
-            raise InputError("\n".join([f"{where} cannot be used:", *lines])) from error
+            values = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"{where} is no JSON: {error}") from error
+        return validated(cls, values, where)
 
 
 def margin(depth: int, upsampling: Upsampling = "transposed") -> int:
@@ -273,26 +274,3 @@ def margin(depth: int, upsampling: Upsampling = "transposed") -> int:
     """
     interpolation = 2**depth - 1 if upsampling == "bilinear" else 0
     return 6 * 2**depth - 4 + interpolation
-
-
-def _said(item: Any) -> str:
-    """Return what is wrong with a key, and the nearest known one."""
-    place = ".".join(str(part) for part in item["loc"])
-    if item["type"] != "extra_forbidden":
-        return f"{place or 'card'}: {item['msg'].removeprefix('Value error, ')}"
-    parents = [part for part in item["loc"][:-1] if isinstance(part, str)]
-    model: Any = ModelCard
-    for part in parents:
-        model = _model(model.model_fields[part].annotation)
-    close = difflib.get_close_matches(str(item["loc"][-1]), list(model.model_fields), n=1)
-    hint = (
-        f"did you mean `{close[0]}`?" if close else f"allowed are {', '.join(model.model_fields)}"
-    )
-    return f"{place}: unknown key; {hint}"
-
-
-def _model(annotation: Any) -> type[Keys]:
-    """Return the group of keys that a field holds, alone, optional or in a tuple."""
-    if isinstance(annotation, type) and issubclass(annotation, Keys):
-        return annotation
-    return next(_model(part) for part in annotation.__args__ if part not in (type(None), ...))
