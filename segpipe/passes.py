@@ -46,6 +46,10 @@ class ImageInfo:
     """Groups of measurements that are wanted of the segments; None: the standard ones."""
     transform: tuple[float, float, float, float, float, float] | None = None
     """From pixels to world coordinates, for the measurements."""
+    pixel_size: tuple[float, float] | None = None
+    """Height and width of a pixel, as far as the image says …"""
+    pixel_unit: str | None = None
+    """… and in what."""
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,8 @@ def make_plan(
         dtype=source.dtype,
         rgb=source.rgb,
         masked=source.masked or config.mask is not None,
+        pixel_size=source.pixel_size,
+        pixel_unit=source.pixel_unit,
         measure=frozenset(config.measure),
         transform=source.transform,
     )

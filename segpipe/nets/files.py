@@ -8,7 +8,7 @@ holds a program: pickles and TorchScript archives are refused.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -46,7 +46,7 @@ class ModelFile:
     """A last output tells how deep inside its object a pixel lies."""
     activation: Activation = "softmax"
     """What turns outputs into probabilities. `sigmoid`: background is what no class claims."""
-    normalisation: Normalisation = Normalisation()
+    normalisation: Normalisation = field(default_factory=Normalisation)
     standardise: float | None = None
     """Mean 0 and deviation 1 (plus this) by the image itself, in place of `normalisation`."""
     pixel_size: PixelSize | None = None

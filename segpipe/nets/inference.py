@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import batched
+from typing import Any
 
 import numpy as np
+from numba import njit
 
 from segpipe.errors import RunError
 from segpipe.nets.backends import Choice, Fetch, Start, choose, loaded
@@ -77,7 +78,7 @@ def outputs(
     weights = layout.weights() if blended else None
     batches = (
         (cells, np.stack([_window(seen, file, layout, levels, cell) for cell in cells]))
-        for cells in batched(places, choice.batch)
+        for cells in _chunks(tuple(places), choice.batch)
     )
     for cell, raw in _computed(start, batches, choice.batch):
         if not np.isfinite(raw).all():
@@ -115,6 +116,33 @@ def probabilities(raw: np.ndarray, file: ModelFile) -> np.ndarray:
     return found
 
 
+def as_bytes(found: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities (K, h, w) in 255ths, and the class of each pixel (ties: the first).
+
+    >>> as_bytes(np.array([[[0.25]], [[0.75]]], np.float32), 2)
+    (array([[[ 64]],
+    <BLANKLINE>
+           [[191]]], dtype=uint8), array([[1]], dtype=uint8))
+    """
+    fields = np.empty(found.shape, np.uint8)
+    best = np.empty(found.shape[1:], np.uint8)
+    _as_bytes(found, classes, fields, best)
+    return fields, best
+
+
+@njit(nogil=True, cache=True)
+def _as_bytes(found, classes, fields, best):  # type: ignore[no-untyped-def]
+    for y in range(found.shape[1]):
+        for x in range(found.shape[2]):
+            most, place = found[0, y, x], 0
+            for k in range(found.shape[0]):
+                value = found[k, y, x]
+                fields[k, y, x] = np.uint8(value * np.float32(255) + np.float32(0.5))
+                if k < classes and value > most:
+                    most, place = value, k
+            best[y, x] = place
+
+
 def predict(file: ModelFile, image: np.ndarray, levels: Levels, threads: int) -> np.ndarray:
     """Return the probabilities (H, W, K) of a whole image (H, W, C), in full precision."""
     shape = (image.shape[0], image.shape[1])
@@ -144,12 +172,14 @@ def _counts(seen: Seen, layout: Layout, cell: Cell) -> bool:
     return bool(seen.valid[Box(start, stop).within(seen.box)].any())
 
 
-def _window(
-    seen: Seen, file: ModelFile, layout: Layout, levels: Levels, cell: Cell
-) -> np.ndarray:
+def _window(seen: Seen, file: ModelFile, layout: Layout, levels: Levels, cell: Cell) -> np.ndarray:
     """Return the normalised inputs (C, h, w) of a window; 0 where pixels do not count."""
-    rows, columns = layout.source(cell, seen.shape)
-    place = np.ix_(rows - seen.box.start[0], columns - seen.box.start[1])
+    lines = layout.source(cell, seen.shape)
+    rows, columns = (line - start for line, start in zip(lines, seen.box.start, strict=True))
+    inside = rows[-1] - rows[0] == len(rows) - 1 and columns[-1] - columns[0] == len(columns) - 1
+    place: Any = np.ix_(rows, columns)
+    if inside:  # nothing reflected: a view will do
+        place = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     pixels = seen.image[place]
     known = None if seen.valid is None else seen.valid[place]
     return inputs(pixels, known, levels, file.normalisation)
@@ -175,7 +205,7 @@ def inputs(
 def _computed(
     start: Start, batches: Iterable[tuple[tuple[Cell, ...], np.ndarray]], size: int
 ) -> Iterator[tuple[Cell, np.ndarray]]:
-    """Yield the outputs of all cells; batches are filled up, for their shape is part of the result."""
+    """Yield the outputs of all cells; batches are filled up: their shape decides the last bits."""
     flying: deque[tuple[tuple[Cell, ...], Fetch]] = deque()
     for cells, batch in batches:
         missing = size - len(batch)
@@ -186,6 +216,10 @@ def _computed(
             yield from _landed(flying.popleft())
     while flying:
         yield from _landed(flying.popleft())
+
+
+def _chunks(cells: tuple[Cell, ...], size: int) -> Iterator[tuple[Cell, ...]]:
+    return (cells[i : i + size] for i in range(0, len(cells), size))
 
 
 def _landed(flight: tuple[tuple[Cell, ...], Fetch]) -> Iterator[tuple[Cell, np.ndarray]]:

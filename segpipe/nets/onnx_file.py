@@ -103,8 +103,9 @@ def read_weights(path: str, member: str | None = None) -> bytes:
             return archive.read(member)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         where = path if member is None else f"{member} in {path}"
-        raise InputError(f"the weights {where} are missing or damaged; download or export the model"
-                         " again") from error
+        raise InputError(
+            f"the weights {where} are missing or damaged; download or export the model again"
+        ) from error
 
 
 def checked(content: bytes, path: str) -> onnx.ModelProto:

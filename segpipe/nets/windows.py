@@ -168,7 +168,7 @@ def reflected(start: int, length: int, margin: int, n: int) -> np.ndarray:
 def cells_of(
     layout: Layout, core: Box, shape: tuple[int, int]
 ) -> Iterator[tuple[tuple[int, int], tuple[slice, ...], tuple[slice, ...]]]:
-    """Yield the cells of a core: the cell, where its outputs lie in the core, and which these are."""
+    """Yield each cell of a core, where its outputs lie in the core, and which of them these are."""
     for cell in layout.cells(core, shape):
         box = layout.output(cell)
         start = tuple(max(a, b) for a, b in zip(box.start, core.start, strict=True))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import metadata
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def choose(
         names = [n for n in names if _installed(n) and (n != "torch" or file.format != "onnx")]
         if not names:
             raise InputError("no library computes networks; `pip install 'segpipe[nets]'`")
-        backend = names[0]  # type: ignore[assignment]
+        backend = cast("Backend", names[0])
     if not _installed(backend):
         raise InputError(f"backend {backend} is not installed; `pip install {backend}`")
     if backend == "torch" and file.format == "onnx":
@@ -98,7 +98,7 @@ def choose(
     hardware = gpu if place == "cuda" and gpu else _processor()
     number = batch or (module.batch_for(file, window, precision) if place == "cuda" else 1)
     version = metadata.version(backend)
-    return Choice(backend, precision, place, version, hardware, number)
+    return Choice(cast("Backend", backend), precision, place, version, hardware, number)
 
 
 @lru_cache(maxsize=2)
@@ -110,9 +110,9 @@ def loaded(file: ModelFile, choice: Choice, window: tuple[int, int], threads: in
     RunError
         The weights are not those that the run was planned with.
     """
-    from segpipe.nets.onnx_file import read_weights
-
     import hashlib
+
+    from segpipe.nets.onnx_file import read_weights
 
     content = read_weights(file.path, file.member)
     if hashlib.sha256(content).hexdigest() != file.digest:
@@ -147,7 +147,7 @@ def _gpu() -> str | None:
 
 
 def _processor() -> str:
-    """The instructions that decide how the processor computes."""
+    """Return the instructions that decide how the processor computes."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             flags = next(line for line in lines if line.startswith("flags")).split()

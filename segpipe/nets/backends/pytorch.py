@@ -45,7 +45,9 @@ def load(file: ModelFile, choice: Choice, window: tuple[int, int], threads: int)
     return start
 
 
-def halving(compute: Callable[[np.ndarray], Fetch], batch: np.ndarray, full: type) -> Fetch:
+def halving(
+    compute: Callable[[np.ndarray], Fetch], batch: np.ndarray, full: type[BaseException]
+) -> Fetch:
     """Compute a batch; if memory runs out (`full` is raised), in halves.
 
     Notes
@@ -86,7 +88,7 @@ def as_onnx(file: ModelFile, batch: int, window: tuple[int, int]) -> bytes:
     with warnings.catch_warnings():
         # the newer exporter needs a package more, and gives the same graph
         warnings.simplefilter("ignore")
-        torch.onnx.export(network, (example,), buffer, dynamo=False, opset_version=OPSET)
+        torch.onnx.export(network, (example,), buffer, dynamo=False, opset_version=OPSET)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
@@ -130,7 +132,7 @@ def _on_cuda(network: torch.nn.Module) -> Callable[..., Fetch]:
             found = network(there.to(dtype, memory_format=torch.channels_last)).float()
             here = torch.empty(found.shape, pin_memory=True)
             here.copy_(found, non_blocking=True)
-            done = torch.cuda.Event()
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record()
 
         def fetch() -> np.ndarray:
