@@ -10,14 +10,14 @@ import numpy as np
 
 from segpipe.errors import InputError
 from segpipe.nets.card import ModelCard
+from segpipe.nets.files import located, open_model
 from segpipe.nets.normalise import levels, normalise
 from segpipe.nets.weights import load_network
 
 if TYPE_CHECKING:
     import torch
 
-NUCLEI = "nuclei"
-"""Name of the model that comes with the package."""
+    from segpipe.nets.ported import PortedModel
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,20 @@ class Model:
             return probabilities(cut, self.card)[0].permute(1, 2, 0).cpu().numpy()
 
 
-def load_model(path: str | Path) -> Model:
-    """Load a model; `nuclei` is the one that comes with the package.
+def load_model(path: str | Path) -> Model | PortedModel:
+    """Load a model: ours, ONNX, or a bioimage.io package; `nuclei` comes with segpipe.
 
     Raises
     ------
     InputError
-        See `segpipe.nets.weights.load_network`.
+        See `segpipe.nets.files.open_model` and `segpipe.nets.weights.load_network`.
     """
-    own = Path(__file__).parent / "models" / f"{path}.safetensors"
-    return Model(*load_network(own if str(path) == NUCLEI else path))
+    place = located(path)
+    if place.suffix.lower() == ".safetensors":
+        return Model(*load_network(place))
+    from segpipe.nets.ported import PortedModel
+
+    return PortedModel(open_model(place))
 
 
 def probabilities(logits: torch.Tensor, card: ModelCard) -> torch.Tensor:

@@ -98,7 +98,7 @@ def choose(
     hardware = gpu if place == "cuda" and gpu else _processor()
     number = batch or (module.batch_for(file, window, precision) if place == "cuda" else 1)
     version = metadata.version(backend)
-    return Choice(cast("Backend", backend), precision, place, version, hardware, number)
+    return Choice(backend, precision, place, version, hardware, number)
 
 
 @lru_cache(maxsize=2)
