@@ -241,9 +241,7 @@ def _network_pass(
         writes=writes,
         planes=planes,
         keeps=("classes", *kept[parameters.probabilities]),
-        halo=file.frame.reach + (max(layout.stride) if layout.blend != (0, 0) else 0)
-        if layout.window != image.shape
-        else 0,
+        halo=layout.reach + (max(layout.stride) if layout.blend != (0, 0) else 0),
         align=layout.stride,
         solve=_same,
         files=((file.name, file.digest),),

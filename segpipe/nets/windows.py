@@ -50,11 +50,12 @@ class Frame:
         Cells share the image evenly, so that little of the last ones lies outside.
 
         >>> frame = Frame(align=8, before=48, after=48, cut=48)
-        >>> frame.layout((2967, 100), 768)
-        Layout(stride=(600, 104), window=(696, 200), before=(48, 48), cut=(48, 48), blend=(0, 0))
+        >>> layout = frame.layout((2967, 100), 768)
+        >>> layout.stride, layout.window
+        ((600, 104), (696, 200))
         """
         if self.fixed == shape:  # nothing is around the image, nothing has to be cut off
-            return Layout(shape, shape, (0, 0), (0, 0), (0, 0))
+            return Layout(shape, shape, (0, 0), (0, 0), (0, 0), 0)
         around = self.before + self.after
         wanted = edge or max(WINDOW, RATIO * max(self.before, self.after))
         stride = []
@@ -67,12 +68,16 @@ class Frame:
             stride.append(-(-length // (count * self.align)) * self.align)
         both = (stride[0], stride[1])
         window = (both[0] + around, both[1] + around)
-        return Layout(both, window, (self.before,) * 2, (self.cut,) * 2, (self.blend,) * 2)
+        sides = ((n, n) for n in (self.before, self.cut, self.blend))
+        return Layout(both, window, *sides, reach=self.reach)
 
     @property
     def reach(self) -> int:
-        """Pixels around cells that windows read."""
-        return max(self.before, self.after)
+        """Pixels around cells that windows read, and beyond the image that they see reflected.
+
+        A pixel that is not the last one of its block of `align` pixels looks farther than the halo.
+        """
+        return max(self.before, self.after) + self.align
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ class Layout:
     before: tuple[int, int]
     cut: tuple[int, int]
     blend: tuple[int, int]
+    reach: int
 
     def cells(self, core: Box, shape: tuple[int, int]) -> list[tuple[int, int]]:
         """Return the cells (row, column), in raster order, whose outputs reach into a core."""
@@ -107,7 +113,7 @@ class Layout:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows and the columns of the image that a cell's window shows."""
         rows, columns = (
-            reflected(c * s - b, w, b, n)
+            reflected(c * s - b, w, self.reach, n)
             for c, s, b, w, n in zip(
                 cell, self.stride, self.before, self.window, shape, strict=True
             )
