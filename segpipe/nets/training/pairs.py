@@ -108,7 +108,8 @@ def _blocks(data: Data) -> Iterator[Pair]:
     source = open_source(data.images)
     shape = source.info.shape
     source.close()
-    for tile in Grid(shape, (BLOCK, BLOCK)):
+    grid = Grid(shape, (BLOCK, BLOCK))
+    for tile in (grid.tile(number) for number in range(len(grid))):
         y, x = tile.core.start
         name = f"{y}-{x}"
         yield Pair(name, data.images, data.labels, name, "", tile.core)
