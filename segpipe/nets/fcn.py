@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -166,7 +167,7 @@ def _layers(module: nn.Module) -> list[nn.Module]:
 
 def _same_size(layer: nn.AdaptiveAvgPool2d, features: tuple[int, int, int]) -> None:
     """Refuse a pooling that does something at the training size; the others can be left out."""
-    size = layer.output_size
+    size: Any = layer.output_size
     wanted = (size, size) if isinstance(size, int) else tuple(size)
     if wanted != features[1:]:
         raise ValueError(
@@ -176,13 +177,13 @@ def _same_size(layer: nn.AdaptiveAvgPool2d, features: tuple[int, int, int]) -> N
 
 
 def _as_convolution(layer: nn.Linear, features: tuple[int, int, int]) -> nn.Conv2d:
-    channels, *kernel = features
-    if layer.in_features != channels * kernel[0] * kernel[1]:
+    channels, height, width = features
+    if layer.in_features != channels * height * width:
         raise ValueError(
             f"the linear layer takes {layer.in_features} values, but features are {channels} x"
-            f" {kernel[0]} x {kernel[1]}; give the shape that is flattened at the training size"
+            f" {height} x {width}; give the shape that is flattened at the training size"
         )
-    made = nn.Conv2d(channels, layer.out_features, tuple(kernel), bias=layer.bias is not None)
+    made = nn.Conv2d(channels, layer.out_features, (height, width), bias=layer.bias is not None)
     with torch.no_grad():
         made.weight.copy_(layer.weight.reshape(made.weight.shape))
         if made.bias is not None:

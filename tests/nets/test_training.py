@@ -397,11 +397,27 @@ def test_pairs__ome_zarr_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_pairs__missing_files(tmp_path: Path) -> None:
     write_discs(tmp_path, 2, 16)
     images, labels = str(tmp_path / "images"), str(tmp_path / "labels")
-    with pytest.raises(InputError, match="data.labels: there is no"):
+    with pytest.raises(InputError, match=r"data.labels: there is no"):
         pairs.find(recipe.Data(images=images, labels=str(tmp_path / "absent")))
     (tmp_path / "labels/1.png").unlink()
-    with pytest.raises(InputError, match="1.png has no labels"):
+    with pytest.raises(InputError, match=r"1.png has no labels"):
         pairs.find(recipe.Data(images=images, labels=labels))
+
+
+def test_read__numbers_of_classes(tmp_path: Path) -> None:
+    write_discs(tmp_path, 1, 16)
+    numbers = np.array([[255, 0, 7]] * 16, np.uint8).repeat(6, axis=1)[:, :16]
+    Image.fromarray(numbers).save(tmp_path / "labels/0.png")
+    data = recipe.Data(
+        images=str(tmp_path / "images"), labels=str(tmp_path / "labels"), kind="classes",
+        values=(255, 0, 7), validation=0, test=0,
+    )  # fmt: skip
+    (pair,) = pairs.find(data)
+    assert np.array_equal(
+        pairs.read(pair, data)[1], np.select([numbers == 255, numbers == 0], [0, 1], 2)
+    )
+    with pytest.raises(InputError, match=r"holds the number 7; data.values names \[255, 0\]"):
+        pairs.read(pair, data.model_copy(update={"values": (255, 0)}))
 
 
 def test_read__another_size(tmp_path: Path) -> None:
