@@ -20,7 +20,7 @@ ALLOWED = {
     "readers": GROUND | {"readers"},
     "store": {"tiles", "errors", "store"},
     "config": {"errors"},
-    "nets": REGIONS | {"", "config", "methods", "nets", "quality", "readers"},
+    "nets": REGIONS | {"", "config", "methods", "nets", "quality", "readers", "report"},
     "plan": REGIONS | {"", "config", "methods", "readers"},
     "tasks": {"errors", "passes", "store"},
     "jobs": {"errors", "passes", "readers", "store", "tasks", "tiles"},

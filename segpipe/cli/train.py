@@ -30,12 +30,12 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train a network from images and labels, or go on with it."""
-    from segpipe.nets.training import recipe
-    from segpipe.nets.training.train import train as trained
+    from segpipe.nets.training.launch import launch
 
-    chosen = recipe.load(config, set or (), output)
     try:
-        show(trained(chosen, _say, finish=finish) or {"done": "the first process has written it"})
+        result = launch(config, set or (), output, _say, finish=finish)
+        if result:  # of several processes, the first one has it
+            show(result)
     except KeyboardInterrupt:
         err.print(
             "segpipe: interrupted; the last checkpoint is kept, the same command goes on",

@@ -52,7 +52,7 @@ class Architecture(Keys):
 
     @property
     def margin(self) -> int:
-        """Pixels around an output pixel that may change it; see `segpipe.nets.unet.margin`."""
+        """Pixels that a `valid` network loses on every side."""
         return margin(self.depth, self.upsampling)
 
     @property
@@ -62,8 +62,14 @@ class Architecture(Keys):
 
     @property
     def halo(self) -> int:
-        """The margin, rounded up to `align`."""
-        return -(-self.margin // self.align) * self.align
+        """Pixels to read around a block that begins and ends at multiples of `align`.
+
+        A multiple of `align` that is not less than what can change such a block: 2 more than the
+        margin, 3 with bilinear interpolation, because a block's corner is not the pixel of its
+        pooling that reaches least far.
+        """
+        reach = self.margin + (3 if self.upsampling == "bilinear" else 2)
+        return -(-reach // self.align) * self.align
 
 
 class Channel(Keys):
@@ -229,7 +235,7 @@ class ModelCard(Keys):
 
     @property
     def margin(self) -> int:
-        """Pixels around an output pixel that may change it."""
+        """Pixels that a `valid` network loses on every side."""
         return self.architecture.margin
 
     @property
@@ -239,7 +245,7 @@ class ModelCard(Keys):
 
     @property
     def halo(self) -> int:
-        """The margin, rounded up to `align`."""
+        """Pixels to read around a block that begins and ends at multiples of `align`."""
         return self.architecture.halo
 
     def to_json(self, indent: int | None = None) -> str:
@@ -263,7 +269,7 @@ class ModelCard(Keys):
 
 
 def margin(depth: int, upsampling: Upsampling = "transposed") -> int:
-    """Return how many pixels around an output pixel can change it.
+    """Return how many pixels a network without padding loses on every side.
 
     Two 3 x 3 convolutions at each of the depth + 1 levels on the way down and at each of `depth` on
     the way up take ``6 * 2**depth - 4`` pixels on each side; bilinear interpolation one more per

@@ -13,7 +13,7 @@ LEVELS = 255
 
 
 def group_instances(outputs: np.ndarray, card: ModelCard) -> np.ndarray:
-    """Number the objects that a network has found.
+    """Return the objects that a network has found, numbered.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def quantised(outputs: np.ndarray) -> np.ndarray:
 
 
 def numbered(labels: np.ndarray, min_size: int = 1) -> np.ndarray:
-    """Number labels anew by their first pixel, without those of less than `min_size` pixels.
+    """Return labels numbered anew by first pixel, without those of less than `min_size` pixels.
 
     >>> numbered(np.array([[0, 9, 9], [4, 2, 2]]), min_size=2).tolist()
     [[0, 1, 1], [0, 2, 2]]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 CARD = "segpipe.card"
 """Key of the card in the file's metadata."""
+LONGEST_HEADER = 100_000_000
+"""Bytes; safetensors itself has this limit."""
 
 
 def save(
@@ -40,8 +42,7 @@ def save(
     from safetensors.torch import save as serialised
 
     tensors = {
-        name: value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
-        for name, value in network.state_dict().items()
+        name: _stored(value.detach().cpu(), dtype) for name, value in network.state_dict().items()
     }
     part = Path(f"{path}.part")
     part.write_bytes(serialised(tensors, {CARD: card.to_json(), "format": "pt"}))
@@ -69,9 +70,9 @@ def load_card(path: str | Path) -> ModelCard:
     try:
         with Path(path).open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            # safetensors itself allows headers up to this
-            header = json.loads(file.read(length)) if length <= 100_000_000 else None
-        text = (header or {}).get("__metadata__", {}).get(CARD)
+            # other formats give absurd lengths
+            header = json.loads(file.read(length) if length <= LONGEST_HEADER else b"")
+        text = header.get("__metadata__", {}).get(CARD)
     except OSError as error:
         raise InputError(f"cannot read the model {path}: {error.strerror}") from error
     except (ValueError, AttributeError) as error:
@@ -89,6 +90,17 @@ def build(shape: Architecture) -> torch.nn.Module:
     from segpipe.nets.unet import UNet
 
     return UNet(shape)
+
+
+def _stored(value: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    """Return a tensor as it is stored; one that `dtype` cannot hold stays as it is."""
+    import torch
+
+    if dtype is None or not value.is_floating_point():
+        return value.contiguous()
+    short = value.to(dtype)
+    held = bool(torch.isfinite(short).all())
+    return (short if held else value).contiguous()
 
 
 def _read(path: str | Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:

@@ -41,7 +41,8 @@ class Augmenter:
         """Return image (N, C, H, W), soft targets (N, S, H, W) and labels (N, 1, H, W) changed."""
         grid = self._grid(len(image), image.device)
         together = _sampled(torch.cat([image, soft], 1), grid, "bilinear")
-        image, soft = together.split([image.shape[1], soft.shape[1]], 1)
+        channels = image.shape[1]
+        image, soft = together[:, :channels], together[:, channels:]
         return self._values(image), soft, _sampled(labels, grid, "nearest")
 
     def _grid(self, number: int, device: torch.device) -> Tensor:
@@ -99,6 +100,7 @@ def _blurred(image: Tensor, sigma: float) -> Tensor:
     height, width = image.shape[2:]
     # sums of slices: on the CPU several times as fast as a convolution of few channels
     padded = F.pad(image, (reach,) * 4, mode="reflect")
-    rows = sum(w * padded[..., at : at + height, :] for at, w in enumerate(weights))
-    both = sum(w * rows[..., at : at + width] for at, w in enumerate(weights))
-    return both / sum(weights) ** 2
+    slices = [w * padded[..., at : at + height, :] for at, w in enumerate(weights)]
+    rows = torch.stack(slices).sum(0)
+    slices = [w * rows[..., at : at + width] for at, w in enumerate(weights)]
+    return torch.stack(slices).sum(0) / sum(weights) ** 2

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segpipe.errors import InputError
 from segpipe.nets.card import ModelCard
 from segpipe.nets.normalise import levels, normalise
 from segpipe.nets.training import pairs, targets
@@ -59,7 +60,7 @@ def _prepared(pair: pairs.Pair, recipe: Recipe, card: ModelCard) -> Sample:
     inputs = normalise(pixels, levels(pixels, rule, counts), rule)
     classes = len(recipe.targets.classes)
     if recipe.data.kind == "classes" and labels.max(initial=0) >= classes:
-        raise pairs.InputError(
+        raise InputError(
             f"{pair.labels} has a class {labels.max()}; targets.classes names {classes}, from 0"
         )
     soft = np.zeros((2, *labels.shape), np.float16)
@@ -113,11 +114,11 @@ class Batches:
         short = [max(edge - n, 0) for n in shape]
         top, left = (int(rng.integers(max(n - edge, 0) + 1)) for n in shape)
         at = (..., slice(top, top + edge), slice(left, left + edge))
-        cut = (sample.inputs[at], sample.soft[at].astype(np.float32), sample.labels[at][None])
+        cut: tuple[np.ndarray, ...] = sample.inputs[at], sample.soft[at], sample.labels[at][None]
         pads = [(0, 0), *((n // 2, n - n // 2) for n in short)]
         if any(short):
             cut = tuple(np.pad(part, pads, mode="symmetric") for part in cut)
-        return cut[0], cut[1], cut[2].astype(np.float32)
+        return tuple(part.astype(np.float32) for part in cut)
 
     def _sent(self, part: np.ndarray) -> Tensor:
         """Return an array on the device; from pinned memory, a GPU copies while it computes."""

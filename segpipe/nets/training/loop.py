@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from segpipe.nets.card import ModelCard
 from segpipe.nets.model import Model
 from segpipe.nets.training import batches, evaluate
 from segpipe.nets.training.batches import Batch, Batches, Sample
+from segpipe.nets.training.interrupts import asked_to_stop
 from segpipe.nets.training.loss import loss
 from segpipe.nets.training.processes import Place, scaler
 from segpipe.nets.training.recipe import Recipe, Schedule
@@ -65,12 +66,14 @@ PLAIN = ("step", "best", "best_step", "stale", "history")
 def start(recipe: Recipe, card: ModelCard, where: Place) -> State:
     """Return the state before the first step."""
     torch.manual_seed(recipe.schedule.seed)
-    network = weights.build(card.architecture).to(where.device, memory_format=torch.channels_last)
+    network = weights.build(card.architecture).to(where.device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     rule = recipe.schedule
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=rule.learning_rate, weight_decay=rule.weight_decay
     )
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(rule.ema), use_buffers=True)
+    kept = get_ema_multi_avg_fn(rule.ema)  # type: ignore[no-untyped-call]
+    average = AveragedModel(network, multi_avg_fn=kept, use_buffers=True)
     return State(network, average, optimiser, scaler(where))
 
 
@@ -78,7 +81,7 @@ def run(
     state: State,
     recipe: Recipe,
     card: ModelCard,
-    samples: dict[str, Sequence[Sample]],
+    samples: Mapping[str, Sequence[Sample]],
     where: Place,
     checkpoint: Callable[[State, bool], None],
     tell: Tell,
@@ -104,23 +107,23 @@ def run(
     class_weights = batches.class_weights(samples["train"], recipe).to(where.device)
     network = where.wrapped(state.network)
     since, total, began = state.step, 0.0, time.monotonic()
-    try:
+    with asked_to_stop() as asked:
         for batch in _ahead(source, state.step, rule.steps, where):
             total += _step(state, network, batch, recipe, class_weights, where)
-            if state.step % rule.validate_every and state.step != rule.steps:
-                continue
-            row = {"loss": total / (state.step - since), "seconds": time.monotonic() - began}
-            if where.first:
+            looked = state.step % rule.validate_every == 0 or state.step == rule.steps
+            if looked and where.first:
+                row = {"loss": total / (state.step - since), "seconds": time.monotonic() - began}
                 _look(state, row, card, samples["validation"], where)
-                tell(state.history[-1])
                 checkpoint(state, state.best_step == state.step)
-            if where.agreed(state.stale >= rule.patience):
-                return
-            since, total, began = state.step, 0.0, time.monotonic()
-    except KeyboardInterrupt:
-        if where.first:
-            checkpoint(state, False)
-        raise
+                tell(state.history[-1])
+            if looked:
+                if where.agreed(state.stale >= rule.patience):
+                    return
+                since, total, began = state.step, 0.0, time.monotonic()
+            if asked:
+                if where.first and not looked:
+                    checkpoint(state, False)
+                raise KeyboardInterrupt
 
 
 def _step(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -83,7 +83,23 @@ def read(pair: Pair, data: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         counts &= numbers != data.ignore
     if data.grey and pixels.shape[2] > 1:
         pixels = pixels.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
-    return pixels, np.where(counts, numbers, 0).astype(np.int32), counts
+    numbers = np.where(counts, numbers, 0).astype(np.int32)
+    if data.values is not None:
+        numbers = _classes(np.where(counts, numbers, data.values[0]), data.values, pair)
+    return pixels, numbers, counts
+
+
+def _classes(numbers: np.ndarray, values: Sequence[int], pair: Pair) -> np.ndarray:
+    """Return which of `values` each number is."""
+    order = np.argsort(values)
+    ranked = np.asarray(values)[order]
+    place = np.searchsorted(ranked, numbers).clip(0, len(values) - 1)
+    wrong = ranked[place] != numbers
+    if wrong.any():
+        raise InputError(
+            f"{pair.labels} holds the number {numbers[wrong][0]}; data.values names {list(values)}"
+        )
+    return order[place].astype(np.int32)
 
 
 def _files(data: Data) -> Iterator[Pair]:
@@ -108,7 +124,8 @@ def _blocks(data: Data) -> Iterator[Pair]:
     source = open_source(data.images)
     shape = source.info.shape
     source.close()
-    for tile in Grid(shape, (BLOCK, BLOCK)):
+    grid = Grid(shape, (BLOCK, BLOCK))
+    for tile in (grid.tile(number) for number in range(len(grid))):
         y, x = tile.core.start
         name = f"{y}-{x}"
         yield Pair(name, data.images, data.labels, name, "", tile.core)

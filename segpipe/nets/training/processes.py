@@ -18,7 +18,7 @@ from segpipe.nets.training.recipe import Schedule
 
 @dataclass(frozen=True)
 class Place:
-    """This process among those of a training."""
+    """One process among those of a training."""
 
     device: torch.device
     rank: int

@@ -30,6 +30,9 @@ class Data(Keys):
     """Share of groups kept for choosing: when to stop, and thresholds."""
     test: Share = 0.1
     """Share of groups that nothing is chosen by; scored once, in the end."""
+    values: tuple[int, ...] | None = None
+    """Of `classes`: the numbers that stand for them in the labels, for example [0, 255], when these
+    are not 0, 1, 2, …"""
     grey: bool = False
     """Take the mean of the channels of colour images."""
     ignore: int | None = None
@@ -183,6 +186,12 @@ class Recipe(Keys):
             raise ValueError(
                 f"loss.class_weights needs {len(targets.classes)} numbers, one for each of"
                 f" {', '.join(targets.classes)}"
+            )
+        values = self.data.values
+        if values is not None and (instances or len(set(values)) != len(targets.classes)):
+            raise ValueError(
+                "data.values needs data.kind classes, and a different number for each of the"
+                f" {len(targets.classes)} targets.classes; got {list(values)}"
             )
         if not 0 <= self.data.validation + self.data.test < 1:
             raise ValueError("data.validation and data.test leave nothing to train on")

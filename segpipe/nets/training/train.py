@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 import platform
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,15 +15,22 @@ import segpipe
 from segpipe.errors import InputError
 from segpipe.nets import weights
 from segpipe.nets.card import Architecture, Channel, Grouping, ModelCard, Training
-from segpipe.nets.model import Model
-from segpipe.nets.training import batches, evaluate, loop, pairs
+from segpipe.nets.training import batches, loop, pairs
+from segpipe.nets.training.finish import finished
 from segpipe.nets.training.processes import Place, place
 from segpipe.nets.training.recipe import Recipe
 
-CHECKPOINT, BEST, MODEL = "checkpoint.pt", "best.safetensors", "model.safetensors"
-RECIPE, LOG, CARD, REPORT = "recipe.json", "log.jsonl", "card.md", "report.html"
-FREE = {"schedule": {"threads", "device"}, "output": True}
-"""Keys that may differ when a training goes on."""
+CHECKPOINT, BEST = "checkpoint.pt", "best.safetensors"
+RECIPE, LOG = "recipe.json", "log.jsonl"
+WORDS = {"description", "licence", "source"}
+PLACES = {"images", "labels", "table"}
+FREE: dict[str, Any] = {
+    **dict.fromkeys(WORDS, True),
+    "output": True,
+    "data": PLACES,
+    "schedule": {"threads", "device"},
+}
+"""Keys that may differ when a training goes on: words, where data lies, where it is done."""
 
 
 def train(
@@ -53,7 +62,7 @@ def train(
     folder = Path(recipe.output)
     with place(recipe.schedule) as where:
         if where.first:
-            _claim(folder, recipe)
+            _claim(folder, recipe, found)
         samples = {
             part: batches.load([pair for pair in found if pair.part == part], recipe, card)
             for part in (pairs.PARTS if where.first else pairs.PARTS[:1])
@@ -68,7 +77,11 @@ def train(
             loop.run(state, recipe, card, samples, where, checkpoint, tell)
         if not where.first:
             return {}
-        return _finished(folder, recipe, state, samples, found)
+        if not (folder / BEST).exists():
+            raise InputError(f"{folder} holds no model yet; train on")
+        network, _card = weights.load_network(folder / BEST)
+        parts = dict(Counter(pair.part for pair in found))
+        return finished(folder, network, card, _provenance(recipe, state, parts), state, samples)
 
 
 def card_of(recipe: Recipe) -> ModelCard:
@@ -92,9 +105,10 @@ def card_of(recipe: Recipe) -> ModelCard:
     )
 
 
-def _claim(folder: Path, recipe: Recipe) -> None:
+def _claim(folder: Path, recipe: Recipe, found: list[pairs.Pair]) -> None:
     """Take a new folder, or one of this very training."""
-    mine, path = recipe.model_dump(mode="json", exclude=FREE), folder / RECIPE
+    path, mine = folder / RECIPE, recipe.model_dump(mode="json", exclude=FREE)
+    mine["parts"] = {part: [p.name for p in found if p.part == part] for part in pairs.PARTS}
     if path.exists():
         theirs = json.loads(path.read_text("utf-8"))
         if theirs != mine:
@@ -112,9 +126,15 @@ def _claim(folder: Path, recipe: Recipe) -> None:
 
 def _resume(folder: Path, state: loop.State, where: Place) -> None:
     path = folder / CHECKPOINT
-    if path.exists():
+    if not path.exists():
+        return
+    try:
         # tensors, numbers and text only: no program in the file is executed
         state.restore(torch.load(path, map_location=where.device, weights_only=True))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{path} is damaged or no checkpoint of this training; delete the folder and train anew"
+        ) from error
 
 
 def _keep(folder: Path, state: loop.State, best: bool, card: ModelCard) -> None:
@@ -127,71 +147,23 @@ def _keep(folder: Path, state: loop.State, best: bool, card: ModelCard) -> None:
     _write(folder / LOG, "".join(f"{json.dumps(row)}\n" for row in state.history))
 
 
-def _finished(
-    folder: Path,
-    recipe: Recipe,
-    state: loop.State,
-    samples: dict[str, list[batches.Sample]],
-    found: list[pairs.Pair],
-) -> dict[str, str]:
-    """Choose thresholds, score every part, write model, card and report."""
-    if not (folder / BEST).exists():
-        raise InputError(f"{folder} holds no model yet; train on")
-    network, card = weights.load_network(folder / BEST)
-    # what is scored is what is stored: half precision
-    network.load_state_dict({k: v.half().to(v.dtype) if v.is_floating_point() else v
-                             for k, v in network.state_dict().items()})  # fmt: skip
-    if card.grouping is not None and samples["validation"]:
-        grouping = evaluate.chosen(Model(network, card), samples["validation"])
-        card = card.model_copy(update={"grouping": grouping})
-    scores = {
-        part: evaluate.score(Model(network, card), samples[part])
-        for part in ("validation", "test")
-        if samples[part]
-    }
-    card = card.model_copy(update={"training": _provenance(recipe, state, found, scores)})
-    weights.save(folder / MODEL, network, card, torch.float16)
-    from segpipe.nets.training.pages import as_markdown, write_report
-
-    _write(folder / CARD, as_markdown(card))
-    write_report(folder / REPORT, card, state.history, Model(network, card), samples)
-    return {
-        "model": str(folder / MODEL),
-        "card": str(folder / CARD),
-        "report": str(folder / REPORT),
-        **{
-            part: ", ".join(f"{name} {value:.3f}" for name, value in found.items())
-            for part, found in scores.items()
-        },
-    }
-
-
-def _provenance(
-    recipe: Recipe,
-    state: loop.State,
-    found: list[pairs.Pair],
-    scores: dict[str, dict[str, float]],
-) -> Training:
-    split = "by the table" if recipe.data.table else ""
+def _provenance(recipe: Recipe, state: loop.State, parts: dict[str, int]) -> Training:
+    """Return where the weights of the best look come from; scores are added later."""
+    data = recipe.data
     return Training(
         data=recipe.source,
-        images=dict(Counter(pair.part for pair in found)),
-        split=f"SHA-256 of '{pairs.SPLIT_SEED}/GROUP': the first {recipe.data.test:.0%} test, the"
-        f" next {recipe.data.validation:.0%} validation, the rest train {split}".strip(),
+        images=parts,
+        split=f"by SHA-256 of '{pairs.SPLIT_SEED}/GROUP': the first {data.test:.0%} are test, the"
+        f" next {data.validation:.0%} validation, the rest train; a part in the table goes before",
         seed=recipe.schedule.seed,
         steps=state.best_step,
-        metrics={
-            part: {name: round(value, 4) for name, value in row.items()}
-            for part, row in scores.items()
+        recipe=recipe.model_dump(mode="json", exclude={"output": True, "data": PLACES}),
+        versions={
+            "segpipe": segpipe.__version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
         },
-        recipe=recipe.model_dump(mode="json", exclude={"output": True, "data": PATHS}),
-        versions={"segpipe": segpipe.__version__, "torch": torch.__version__,
-                  "python": platform.python_version()},
-    )  # fmt: skip
-
-
-PATHS = {"images", "labels", "table"}
-"""Keys of the data that say where it lies on some machine."""
+    )
 
 
 def _write(path: Path, text: str) -> None:
