@@ -30,7 +30,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     tiny_model(folder)
     tiny_model(folder, "valid", shape={"padding": "valid"})
-    tiny_model(folder, "deep", distance=True, grouping={"min_marker": 3})
+    tiny_model(folder, "deep", distance=True, grouping={"min_marker": 3, "marker": 0.7})
     return folder
 
 

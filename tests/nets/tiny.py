@@ -24,7 +24,9 @@ def tiny_model(folder: Path, name: str = "tiny", *, channels: int = 1, **more: A
         distance=distance,
         channels=tuple(Channel(name=f"c{i}") for i in range(channels)),
         normalisation=more.pop("normalisation", Normalisation()),
-        grouping=Grouping(foreground=0.5, marker=0.4, min_size=4, **more.pop("grouping", {})),
+        grouping=Grouping(
+            **{"foreground": 0.5, "marker": 0.4, "min_size": 4} | more.pop("grouping", {})
+        ),
         **more,
     )
     torch.manual_seed(7)
