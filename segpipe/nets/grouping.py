@@ -1,15 +1,13 @@
-"""From outputs of a network to objects: markers where it is deep, and an exact watershed."""
+"""From outputs of a network to objects, as its card says."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from scipy import ndimage
 
-from segpipe.methods.watershed import watershed
-from segpipe.nets.card import BORDER, DISTANCE, ModelCard
-
-LEVELS = 255
-"""Outputs are compared as whole 255ths: so they can be stored, and no rounding decides an order."""
+from segpipe.methods.instances import LEVELS, Rule, instances
+from segpipe.nets.card import BORDER, Grouping, ModelCard
 
 
 def group_instances(outputs: np.ndarray, card: ModelCard) -> np.ndarray:
@@ -34,40 +32,39 @@ def group_instances(outputs: np.ndarray, card: ModelCard) -> np.ndarray:
 
     Notes
     -----
-    A pixel is foreground if it is probably not background. Where the depth, the distance or else
-    the probability of the interior, reaches the threshold, each 4-connected part is a marker; the
-    foreground is flooded from these, deepest pixels first. Foreground that no marker reaches, and
-    objects that are too small, become background.
-
-    *Tiling*: components, watershed and sizes are functions of whole numbers on the whole image,
-    which tiles can work out together (`segpipe.regions`).
+    What is done, and why tiles can do it, stands in `segpipe.methods.instances`.
     """
-    grouping = card.grouping
-    if grouping is None:
+    if card.grouping is None:
         raise ValueError(
             f"the model {card.name} finds classes, not objects: its card has no grouping"
         )
-    foreground, depth = fields(outputs, card)
-    inside = foreground >= round(grouping.foreground * LEVELS)
-    deep = inside & (depth >= round(grouping.marker * LEVELS))
-    markers, number = ndimage.label(deep)
-    if grouping.min_marker > 1:
-        kept = np.bincount(markers.ravel(), minlength=number + 1) >= grouping.min_marker
-        markers[~kept[markers]] = 0
-    if not markers.any():
-        return np.zeros(inside.shape, np.uint32)
-    labels = watershed(LEVELS - depth, altitude="image", sigma=0, markers=markers, mask=inside)
-    return numbered(labels, grouping.min_size)
-
-
-def fields(outputs: np.ndarray, card: ModelCard) -> tuple[np.ndarray, np.ndarray]:
-    """Return what objects are made of, uint8 (H, W) in 255ths: foreground and depth."""
     share = outputs if outputs.dtype == np.uint8 else quantised(outputs)
-    foreground = LEVELS - share[..., 0]
-    if card.distance:
-        return foreground, share[..., card.outputs.index(DISTANCE)]
-    inner = [n for n, name in enumerate(card.classes) if n and name != BORDER]
-    return foreground, share[..., inner].max(axis=2)
+    return instances(share, rule_of(card.grouping, card.classes, card.distance))
+
+
+def rule_of(grouping: Grouping, classes: Sequence[str], distance: bool) -> Rule:
+    """Return the thresholds in 255ths, and the planes that they are for."""
+    objects = object_planes(classes)
+    return Rule(
+        # background alone is never foreground
+        foreground=max(1, round(grouping.foreground * LEVELS)),
+        marker=round(grouping.marker * LEVELS),
+        dynamics=max(1, round(grouping.dynamics * LEVELS)),
+        depth=(len(classes),) if distance else objects,
+        border=classes.index(BORDER) if BORDER in classes else None,
+        border_share=round(grouping.border * 256),
+        classes=objects,
+        min_size=grouping.min_size,
+    )
+
+
+def object_planes(classes: Sequence[str]) -> tuple[int, ...]:
+    """Return the outputs of classes of objects: neither background nor borders between them.
+
+    >>> object_planes(("background", "interior", "border"))
+    (1,)
+    """
+    return tuple(k for k, name in enumerate(classes) if k and name != BORDER) or (1,)
 
 
 def quantised(outputs: np.ndarray) -> np.ndarray:
@@ -77,19 +74,3 @@ def quantised(outputs: np.ndarray) -> np.ndarray:
     [0, 128, 255]
     """
     return np.floor(outputs * np.float32(LEVELS) + np.float32(0.5)).astype(np.uint8)
-
-
-def numbered(labels: np.ndarray, min_size: int = 1) -> np.ndarray:
-    """Return labels numbered anew by first pixel, without those of less than `min_size` pixels.
-
-    >>> numbered(np.array([[0, 9, 9], [4, 2, 2]]), min_size=2).tolist()
-    [[0, 1, 1], [0, 2, 2]]
-    """
-    names, first, inverse, sizes = np.unique(
-        labels, return_index=True, return_inverse=True, return_counts=True
-    )
-    kept = (names != 0) & (sizes >= min_size)
-    order = np.flatnonzero(kept)[np.argsort(first[kept])]
-    number = np.zeros(len(names), np.uint32)
-    number[order] = np.arange(1, len(order) + 1)
-    return number[inverse].reshape(labels.shape)
