@@ -59,8 +59,12 @@ class UNet:
     """instances: pixels belong to an object from this probability of not being background, 0 to 1;
     null: what the model's card says."""
     marker: float | None = None
-    """instances: objects begin where the probability of the interior, or the distance to the rim if
-    the model gives it, is at least this, 0 to 1; null: what the card says."""
+    """instances: objects are left out that are nowhere as deep as this, 0 to 1. The depth is the
+    distance to the rim if the model gives it, else the probability of the interior; null: what the
+    card says."""
+    dynamics: float | None = None
+    """instances: two peaks of depth are two objects if both rise so much above the saddle between
+    them, 0 to 1; lower ones part more; null: what the card says."""
     min_size: int | None = None
     """instances: smaller objects (pixels) are left out; null: what the card says."""
     min_score: float = 0.0
@@ -89,7 +93,8 @@ class UNet:
     def __post_init__(self) -> None:
         for field, low, high, advice in (
             ("foreground", 0.0, 1.0, "0.5 is the middle"),
-            ("marker", 0.0, 1.0, "higher ones part what touches"),
+            ("marker", 0.0, 1.0, "0 keeps all objects"),
+            ("dynamics", 0.0, 1.0, "lower ones part more"),
             ("min_score", 0.0, 1.0, "0 keeps all objects"),
             ("min_size", 1, 1 << 40, "1 keeps all objects"),
             ("window", 64, 8192, "512 to 1024 are common"),
@@ -121,7 +126,7 @@ class UNet:
 
     def _rule(self, file: ModelFile) -> Rule:
         """Return how fields become objects: by the model's card, unless parameters say else."""
-        names = ("foreground", "marker", "min_size")
+        names = ("foreground", "marker", "dynamics", "min_size")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         card = (file.grouping or Grouping()).model_copy(update=given)
         rule = rule_of(card, file.classes, file.distance)

@@ -127,10 +127,12 @@ class Grouping(Keys):
     foreground: Share = 0.5
     """Pixels belong to an object from this probability of not being background."""
     marker: Share = 0.5
-    """Objects begin where the depth is at least this: the distance if the network gives it, else
-    the probability of the interior."""
-    min_marker: int = Field(default=1, ge=1)
-    """Smaller beginnings (px) are ignored."""
+    """Objects are left out whose deepest pixel is less deep than this. The depth is the distance
+    if the network gives it, else the probability of the interior."""
+    dynamics: Share = 0.3
+    """Two peaks of depth are two objects if both rise so much above the saddle between them."""
+    border: Share = 0.5
+    """Share of the probability of a border that is taken off the depth."""
     min_size: int = Field(default=1, ge=1)
     """Smaller objects (px) are left out."""
 

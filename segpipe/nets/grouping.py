@@ -1,4 +1,4 @@
-"""From outputs of a network to objects: markers where it is deep, and an exact watershed."""
+"""From outputs of a network to objects, as its card says."""
 
 from __future__ import annotations
 
@@ -49,9 +49,11 @@ def rule_of(grouping: Grouping, classes: Sequence[str], distance: bool) -> Rule:
         # background alone is never foreground
         foreground=max(1, round(grouping.foreground * LEVELS)),
         marker=round(grouping.marker * LEVELS),
+        dynamics=max(1, round(grouping.dynamics * LEVELS)),
         depth=(len(classes),) if distance else objects,
+        border=classes.index(BORDER) if BORDER in classes else None,
+        border_share=round(grouping.border * 256),
         classes=objects,
-        min_marker=grouping.min_marker,
         min_size=grouping.min_size,
     )
 

@@ -51,12 +51,14 @@ def test_group__is_the_same_of_255ths() -> None:
     )
 
 
-def test_group__small_objects_and_markers_go() -> None:
+def test_group__small_and_shallow_objects_go() -> None:
     outputs = discs((20, 15)) + 0
     outputs[2:4, 40:42] = (0, 1, 0, 1)
     assert group_instances(outputs, card()).max() == 2
     assert group_instances(outputs, card(min_size=5)).max() == 1
-    assert group_instances(outputs, card(min_marker=5)).max() == 1
+    outputs[2:4, 40:42, 3] = 0.4
+    assert group_instances(outputs, card()).max() == 1
+    assert group_instances(outputs, card(marker=0.3)).max() == 2
     assert group_instances(outputs, card(min_size=10_000)).max() == 0
 
 

@@ -15,8 +15,9 @@ from segpipe.nets.model import Model
 from segpipe.nets.training.batches import Sample
 from segpipe.quality import contingency, matches
 
-FOREGROUND = (0.4, 0.5, 0.6)
-MARKER = (0.3, 0.4, 0.5, 0.6, 0.7)
+FOREGROUND = (0.4, 0.5)
+MARKER = (0.35, 0.45, 0.55)
+DYNAMICS = (0.25, 0.35, 0.45)
 MIN_SIZE = (1, 12, 24)
 """Thresholds that are tried."""
 
@@ -57,8 +58,8 @@ def chosen(model: Model, samples: Sequence[Sample]) -> Grouping:
     assert model.card.grouping is not None
     outputs = predicted(model, samples)
     best, grouping = -1.0, model.card.grouping
-    for foreground, marker, size in product(FOREGROUND, MARKER, MIN_SIZE):
-        tried = Grouping(foreground=foreground, marker=marker, min_size=size)
+    for foreground, marker, dynamics, size in product(FOREGROUND, MARKER, DYNAMICS, MIN_SIZE):
+        tried = Grouping(foreground=foreground, marker=marker, dynamics=dynamics, min_size=size)
         card = model.card.model_copy(update={"grouping": tried})
         scores = mean(
             [score_one(out, sample, Model(model.network, card)) for sample, out in outputs]
