@@ -258,9 +258,10 @@ def _settle(values: dict[str, Any], folder: Path) -> None:
     stages = values.get("stages")
     for stage in [values, *(stages if isinstance(stages, list) else [])]:
         given = stage.get("parameters") if isinstance(stage, dict) else None
-        model = given.get("model") if isinstance(given, dict) else None
-        if isinstance(model, str) and ("/" in model or "." in model):  # else a model's own name
-            given["model"] = relative(model, folder)
+        if not isinstance(given, dict) or not isinstance(given.get("model"), str):
+            continue
+        if "/" in given["model"] or "." in given["model"]:  # else it is a name
+            given["model"] = relative(given["model"], folder)
 
 
 def _change(values: dict[str, Any], changes: Sequence[str]) -> None:

@@ -243,7 +243,7 @@ def _remembered(start: Start) -> Start:
     known: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
     def recall(batch: np.ndarray) -> Fetch:
-        key = hashlib.blake2b(batch, digest_size=16).digest()
+        key = hashlib.blake2b(batch.data, digest_size=16).digest()
         if key not in known:
             known[key] = start(batch)()
             if len(known) > REMEMBERED:

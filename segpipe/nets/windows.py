@@ -68,8 +68,8 @@ class Frame:
             stride.append(-(-length // (count * self.align)) * self.align)
         both = (stride[0], stride[1])
         window = (both[0] + around, both[1] + around)
-        sides = ((n, n) for n in (self.before, self.cut, self.blend))
-        return Layout(both, window, *sides, reach=self.reach)
+        before, cut, blend = ((n, n) for n in (self.before, self.cut, self.blend))
+        return Layout(both, window, before, cut, blend, self.reach)
 
     @property
     def reach(self) -> int:

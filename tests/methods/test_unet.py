@@ -102,9 +102,7 @@ def test_instances__tiled_whole_and_by_the_watershed(dynamics: int) -> None:
         tiled = run_in_memory(passes, arrays, size)[0]["labels"]
         np.testing.assert_array_equal(tiled, whole)
     depth = 64 * (255 - inside.astype(np.uint16))
-    usual = watershed(
-        depth, altitude="image", sigma=0, h=64 * dynamics, mask=inside >= 110
-    ).ravel()
+    usual = watershed(depth, altitude="image", sigma=0, h=64 * dynamics, mask=inside >= 110).ravel()
     sizes = np.bincount(usual)
     means = np.bincount(usual, inside.ravel()) / np.maximum(sizes, 1)
     peaks = np.zeros(len(sizes))
@@ -192,7 +190,11 @@ def inference_file(models: Path):
         ({"channels": 2}, {"channels": [2]}, "channels must be 0 to 1, got 2"),
         ({}, {"backend": "tensorrt"}, "backend"),
         ({}, {"window": 10}, "window must be 64 to 8192"),
-        ({"pixel_size": (5.0, 5.0), "pixel_unit": "micrometer"}, {}, "was trained on pixels of 0.5"),
+        (
+            {"pixel_size": (5.0, 5.0), "pixel_unit": "micrometer"},
+            {},
+            "was trained on pixels of 0.5",
+        ),
         ({}, {"model": "nowhere.onnx"}, "there is no model"),
     ],
 )

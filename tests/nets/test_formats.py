@@ -118,7 +118,9 @@ def test_pickles__are_not_read(name: str, tmp_path: Path, monkeypatch) -> None:
         load_model(tmp_path / name)
     for disguised in ("b.safetensors", "b.onnx", "b.zip"):
         shutil.copy(tmp_path / name, tmp_path / disguised)
-        (tmp_path / "b.json").write_text('{"channels": ["a"], "classes": ["background", "b"], "halo": 8}')
+        (tmp_path / "b.json").write_text(
+            '{"channels": ["a"], "classes": ["background", "b"], "halo": 8}'
+        )
         with pytest.raises(InputError, match="no intact"):
             load_model(tmp_path / disguised)
     assert not (tmp_path / "pwned").exists()
@@ -131,7 +133,10 @@ def test_packages__with_programs_elsewhere_or_damaged(broad: Path, tmp_path: Pat
     rdf = home / "rdf.yaml"
     cut = text.index("  onnx:"), text.index("  pytorch_state_dict:")
     for changed, message in (
-        (text[: cut[0]] + text[cut[1] :].replace("    parent: pytorch_state_dict\n", ""), "has no ONNX weights"),
+        (
+            text[: cut[0]] + text[cut[1] :].replace("    parent: pytorch_state_dict\n", ""),
+            "has no ONNX weights",
+        ),
         (text, "missing or damaged"),
         (text.replace("id: zero_mean_unit_variance", "id: binarize", 1), "no valid|not done here"),
         ("format_version: 0.5.4\ntype: model\n", "no valid bioimage.io model"),
