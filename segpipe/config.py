@@ -258,10 +258,8 @@ def _settle(values: dict[str, Any], folder: Path) -> None:
     stages = values.get("stages")
     for stage in [values, *(stages if isinstance(stages, list) else [])]:
         given = stage.get("parameters") if isinstance(stage, dict) else None
-        if not isinstance(given, dict) or not isinstance(given.get("model"), str):
-            continue
-        if "/" in given["model"] or "." in given["model"]:  # else it is a name
-            given["model"] = relative(given["model"], folder)
+        if isinstance(given, dict) and {"/", "."} & {*str(given.get("model", ""))}:  # no mere name
+            given["model"] = relative(str(given["model"]), folder)
 
 
 def _change(values: dict[str, Any], changes: Sequence[str]) -> None:

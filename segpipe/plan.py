@@ -296,7 +296,7 @@ def _sizes(shape: tuple[int, int], stages: Sequence[StagePlan]) -> Iterable[tupl
     """Return the tile sizes that `auto` chooses from: multiples of what a pass computes whole."""
     units = [step.align for stage in stages for step in stage.passes if step.align]
     y, x = max(units, default=(1, 1), key=math.prod)
-    sizes = [(max(1, round(e / y)) * y, max(1, round(e / x)) * x) for e in EDGES]
+    sizes = ((max(1, round(e / y)) * y, max(1, round(e / x)) * x) for e in EDGES)
     return dict.fromkeys(_clip(size, shape) for size in sizes)
 
 

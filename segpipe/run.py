@@ -118,7 +118,7 @@ class Run:
             solution = step.solve(sent, plan.grid, before)
             self.solutions[stage, step.name] = solution
             if notes := getattr(solution, "notes", None):
-                self.state.setdefault("notes", {})[job.name] = notes
+                self.state["notes"] = self.state.get("notes", {}) | {job.name: notes}
 
     def _part(self, former: tuple[str, str] | None, number: int) -> Any:
         """Return what tile `number` needs of the former pass's solution."""
@@ -187,8 +187,7 @@ class Run:
         loads += looks + self._pyramid_loads(sources)
         reports = self._timed("finish", loads, executor, watch)
         for layer, done in zip(maps, reports, strict=False):
-            digest = done[0].record["digest"].tobytes().decode()
-            self._note_digest(layer, digest)
+            self._note_digest(layer, done[0].record["digest"].tobytes().decode())
         self.state |= looked(subjects, reports[first : first + len(looks)])
         while loads := self._pyramid_loads(sources):
             self._timed(f"pyramid-{min(sources.values())}", loads, executor, watch)
@@ -293,15 +292,14 @@ class Run:
 
     def _publish_layer(self, layer: Layer, levels: int, calibration: Calibration) -> None:
         """Write the metadata of what a stage has made."""
-        if layer.array == "image":
-            return  # the last one: from then on the image is complete
+        if layer.array == "image":  # the last one: from then on the image is complete
+            return
         (method,) = [stage.method for stage in self.plan.stages if stage.name == layer.stage]
         extra: dict[str, Any] = {"method": method.name}
         if layer.label_name is None:
             publish_probability(self.image_folder, layer.stage, levels, calibration, extra)
             return
-        digests = self.state["labels"] | self.state.get("maps", {})
-        extra |= digests[layer.label_name]
+        extra |= (self.state["labels"] | self.state.get("maps", {}))[layer.label_name]
         publish_labels(self.image_folder, layer.label_name, levels, calibration, extra)
 
     def _timed(

@@ -22,7 +22,7 @@ from segpipe.methods.instances import LEVELS, Rule, instance_passes
 from segpipe.methods.whole import gray, segment
 from segpipe.nets import backends, inference, statistics
 from segpipe.nets.card import Grouping
-from segpipe.nets.files import ModelFile, open_model
+from segpipe.nets.files import ModelFile, check_pixel_size, open_model
 from segpipe.nets.grouping import object_planes, rule_of
 from segpipe.nets.inference import Seen
 from segpipe.nets.normalise import Levels
@@ -33,8 +33,6 @@ from segpipe.regions.finish import Votes, label_pass
 from segpipe.regions.label import label_codes
 from segpipe.tiles import Grid, Tile
 
-UNITS = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6}
-"""Micrometres."""
 RATES = {"fp32": 90.0, "bf16": 180.0}
 """Operations per nanosecond of one core."""
 LIBRARY_BYTES = 400 << 20
@@ -151,7 +149,7 @@ class UNet:
                 f"the model {file.name} needs {needed} channel(s) ({', '.join(file.channels)}), got"
                 f" {given}; name {needed} with channels: […]"
             )
-        _check_pixel_size(file, image)
+        check_pixel_size(file, image.pixel_size, image.pixel_unit)
 
 
 def unet(
@@ -229,10 +227,10 @@ def _network_pass(
     choice = backends.choose(file, *asked, layout.window, parameters.batch)
     writes = {"fields": "uint8", "classes": "uint8"}
     number = len(file.outputs)
-    planes, kept = {"fields": number}, {"uint8": ("fields",), "none": ()}
+    planes = {"fields": number}
+    kept = {"uint8": ("fields",), "float16": ("probabilities",), "none": ()}
     if parameters.probabilities == "float16":
         writes["probabilities"], planes["probabilities"] = "float16", number
-    kept["float16"] = ("probabilities",)
     size = np.dtype(image.dtype).itemsize * image.channels
     one = layout.window[0] * layout.window[1] * 4
     return Pass(
@@ -259,21 +257,6 @@ def _reads(image: ImageInfo) -> tuple[str, ...]:
 def _luminance(parameters: UNet, file: ModelFile, image: ImageInfo) -> bool:
     """Whether a model of one channel looks at an RGB image."""
     return len(file.channels) == 1 and image.rgb and parameters.channels is None
-
-
-def _check_pixel_size(file: ModelFile, image: ImageInfo) -> None:
-    """Refuse an image whose pixels are much larger or smaller than those trained on."""
-    own, size, unit = file.pixel_size, image.pixel_size, image.pixel_unit
-    if own is None or size is None or unit not in UNITS or own.unit not in UNITS:
-        return
-    here, there = max(size) * UNITS[unit], own.value * UNITS[own.unit]
-    if not 1 / own.tolerance <= here / there <= own.tolerance:
-        raise InputError(
-            f"the model {file.name} was trained on pixels of {own.value:g} {own.unit}, those of the"
-            f" image have {max(size):g} {unit}: objects would be {there / here:.2g} times the size"
-            f" it knows (up to {own.tolerance:g} times is allowed); resample the image, or correct"
-            " its pixel size"
-        )
 
 
 def _seen_dtype(dtype: str) -> str:
@@ -311,11 +294,10 @@ def _infer(
 ) -> Output:
     """Compute the network for the core of a tile."""
     tile, shape = window.tile, window.grid.shape
-    size = (shape[0], shape[1])
     asked = parameters.backend, parameters.precision, parameters.device
     choice = backends.choose(file, *asked, layout.window, parameters.batch)
     pixels, valid = _pixels(parameters, file, window.arrays["image"], window.arrays.get("mask"))
-    seen = Seen(pixels, valid, tile.window, size)
+    seen = Seen(pixels, valid, tile.window, (shape[0], shape[1]))
     found = inference.outputs(seen, tile.core, file, layout, levels or part, choice)
     fields, classes = inference.as_bytes(found, len(file.classes))
     if valid is not None:

@@ -20,6 +20,8 @@ from segpipe.nets.windows import Frame
 Activation = Literal["softmax", "sigmoid", "none"]
 SHIPPED = ("nuclei",)
 """Names of models that come with the package."""
+UNITS = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6}
+"""Micrometres."""
 PROGRAMS = (".pt", ".pth", ".ckpt", ".torch", ".pkl", ".pickle")
 """Endings of files that can hold programs."""
 
@@ -168,6 +170,21 @@ def unet_flops(inputs: int, outputs: int, depth: int, width: int) -> float:
         total += 4 * share * 18.0 * (w / 2) * (w + w / 2)  # up, at twice the resolution
         total += 4 * share * 2.0 * w * (w / 2)
     return total
+
+
+def check_pixel_size(file: ModelFile, size: tuple[float, float] | None, unit: str | None) -> None:
+    """Refuse an image whose pixels are much larger or smaller than those trained on."""
+    own = file.pixel_size
+    if own is None or size is None or unit not in UNITS or own.unit not in UNITS:
+        return
+    here, there = max(size) * UNITS[unit], own.value * UNITS[own.unit]
+    if not 1 / own.tolerance <= here / there <= own.tolerance:
+        raise InputError(
+            f"the model {file.name} was trained on pixels of {own.value:g} {own.unit}, those of the"
+            f" image have {max(size):g} {unit}: objects would be {there / here:.2g} times the size"
+            f" it knows (up to {own.tolerance:g} times is allowed); resample the image, or correct"
+            " its pixel size"
+        )
 
 
 def file_digest(path: str) -> str:

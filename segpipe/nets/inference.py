@@ -7,6 +7,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -241,15 +242,16 @@ def _remembered(start: Start) -> Start:
     network gives is a pure function of its input, whose digest is the key.
     """
     known: OrderedDict[bytes, np.ndarray] = OrderedDict()
+    lock = Lock()
 
     def recall(batch: np.ndarray) -> Fetch:
         key = hashlib.blake2b(batch.data, digest_size=16).digest()
-        if key not in known:
-            known[key] = start(batch)()
+        with lock:
+            found = known[key] if key in known else start(batch)()
+            known[key] = found
+            known.move_to_end(key)
             if len(known) > REMEMBERED:
                 known.popitem(last=False)
-        known.move_to_end(key)
-        found = known[key]
         return lambda: found
 
     return recall

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -118,8 +119,24 @@ def loaded(file: ModelFile, choice: Choice, window: tuple[int, int], threads: in
     if hashlib.sha256(content).hexdigest() != file.digest:
         raise RunError(f"the model {file.path} has changed since the run began; start a new run")
     module = importlib.import_module(MODULES[choice.backend])
-    start: Start = module.load(file, choice, window, threads)
-    return start
+    with _LOADING:
+        start: Start = module.load(file, choice, window, threads)
+    return one_at_a_time(start)
+
+
+_LOADING = threading.Lock()
+"""Exporting to ONNX changes torch's state for a moment."""
+
+
+def one_at_a_time(start: Start) -> Start:
+    """Return `start` for threads: what is loaded holds one computation at a time."""
+    lock = threading.Lock()
+
+    def alone(batch: np.ndarray) -> Fetch:
+        with lock:
+            return start(batch)
+
+    return alone
 
 
 def exported(file: ModelFile, batch: int, window: tuple[int, int]) -> bytes:
