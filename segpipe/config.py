@@ -255,6 +255,12 @@ def _settle(values: dict[str, Any], folder: Path) -> None:
     for key in ("input", "mask"):
         if isinstance(values.get(key), str):
             values[key] = relative(values[key], folder)
+    stages = values.get("stages")
+    for stage in [values, *(stages if isinstance(stages, list) else [])]:
+        given = stage.get("parameters") if isinstance(stage, dict) else None
+        model = given.get("model") if isinstance(given, dict) else None
+        if isinstance(model, str) and ("/" in model or "." in model):  # else a model's own name
+            given["model"] = relative(model, folder)
 
 
 def _change(values: dict[str, Any], changes: Sequence[str]) -> None:

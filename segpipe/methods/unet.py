@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -18,11 +18,12 @@ import numpy as np
 
 from segpipe.colour import known
 from segpipe.errors import InputError, RunError
-from segpipe.methods.instances import Rule, instance_passes
+from segpipe.methods.instances import LEVELS, Rule, instance_passes
 from segpipe.methods.whole import gray, segment
 from segpipe.nets import backends, inference, statistics
-from segpipe.nets.card import BORDER, DISTANCE, Grouping
+from segpipe.nets.card import Grouping
 from segpipe.nets.files import ModelFile, open_model
+from segpipe.nets.grouping import object_planes, rule_of
 from segpipe.nets.inference import Seen
 from segpipe.nets.normalise import Levels
 from segpipe.nets.windows import Layout
@@ -58,8 +59,12 @@ class UNet:
     """instances: pixels belong to an object from this probability of not being background, 0 to 1;
     null: what the model's card says."""
     marker: float | None = None
-    """instances: objects begin where the probability of the interior, or the distance to the rim if
-    the model gives it, is at least this, 0 to 1; null: what the card says."""
+    """instances: objects are left out that are nowhere as deep as this, 0 to 1. The depth is the
+    distance to the rim if the model gives it, else the probability of the interior; null: what the
+    card says."""
+    dynamics: float | None = None
+    """instances: two peaks of depth are two objects if both rise so much above the saddle between
+    them, 0 to 1; lower ones part more; null: what the card says."""
     min_size: int | None = None
     """instances: smaller objects (pixels) are left out; null: what the card says."""
     min_score: float = 0.0
@@ -88,7 +93,8 @@ class UNet:
     def __post_init__(self) -> None:
         for field, low, high, advice in (
             ("foreground", 0.0, 1.0, "0.5 is the middle"),
-            ("marker", 0.0, 1.0, "higher ones part what touches"),
+            ("marker", 0.0, 1.0, "0 keeps all objects"),
+            ("dynamics", 0.0, 1.0, "lower ones part more"),
             ("min_score", 0.0, 1.0, "0 keeps all objects"),
             ("min_size", 1, 1 << 40, "1 keeps all objects"),
             ("window", 64, 8192, "512 to 1024 are common"),
@@ -107,7 +113,8 @@ class UNet:
         before = () if levels else (_statistics_pass(self, file, image),)
         network = _network_pass(self, file, layout, levels, image)
         objects = self._finds_objects(file)
-        classes = _class_planes(file)
+        # of objects, borders between them have no say
+        classes = object_planes(file.classes) if objects else tuple(range(1, len(file.classes)))
         votes = Votes("fields", classes, classes)
         steps = instance_passes(self._rule(file), image) if objects else (_REGIONS,)
         return (*before, network, *steps, label_pass(image, votes=votes))
@@ -119,17 +126,11 @@ class UNet:
 
     def _rule(self, file: ModelFile) -> Rule:
         """Return how fields become objects: by the model's card, unless parameters say else."""
-        card = file.grouping or Grouping()
-        classes = _class_planes(file)
-        return Rule(
-            foreground=max(1, _in_bytes(self.foreground, card.foreground)),
-            marker=_in_bytes(self.marker, card.marker),
-            depth=(file.outputs.index(DISTANCE),) if file.distance else classes,
-            classes=classes,
-            min_marker=card.min_marker,
-            min_size=card.min_size if self.min_size is None else self.min_size,
-            min_score=_in_bytes(self.min_score, 0.0),
-        )
+        names = ("foreground", "marker", "dynamics", "min_size")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        card = (file.grouping or Grouping()).model_copy(update=given)
+        rule = rule_of(card, file.classes, file.distance)
+        return replace(rule, min_score=round(LEVELS * self.min_score))
 
     def _check(self, file: ModelFile, image: ImageInfo) -> None:
         """Refuse what the model cannot do on this image."""
@@ -253,15 +254,6 @@ def _network_pass(
 
 def _reads(image: ImageInfo) -> tuple[str, ...]:
     return ("image", "mask") if image.masked else ("image",)
-
-
-def _in_bytes(given: float | None, own: float) -> int:
-    return round(255 * (own if given is None else given))
-
-
-def _class_planes(file: ModelFile) -> tuple[int, ...]:
-    """Planes of the classes of objects: neither background nor borders between them."""
-    return tuple(k for k, name in enumerate(file.classes) if k and name != BORDER) or (1,)
 
 
 def _luminance(parameters: UNet, file: ModelFile, image: ImageInfo) -> bool:
