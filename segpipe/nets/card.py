@@ -156,6 +156,8 @@ class Training(Keys):
     """The configuration of the training."""
     versions: dict[str, str] = Field(default_factory=dict)
     """Of the libraries."""
+    notes: str = ""
+    """What else is to be known of the training."""
 
 
 class ModelCard(Keys):

@@ -18,7 +18,7 @@ from segpipe.report.words import duration, grouped
 
 TRUE, FOUND = (0, 235, 255), (255, 225, 0)
 """Colours of true outlines and of those that the model finds."""
-COLOURS = (plots.BAR, plots.MARK, plots.OTHER, "#3457a6", "#b8860b")
+COLOURS = (plots.BAR, plots.MARK, plots.OTHER, "#3457a6", "#b8860b", "#7b4ea3", "#6b8e23")
 APART = ("step", "seconds", "loss")
 """Columns of the history that are no score."""
 
@@ -107,7 +107,9 @@ def _lines(history: Sequence[Mapping[str, float]], names: Sequence[str], height:
         plot.line("step", "value", source=data, line_color=colour, line_width=2, **legend)
         plot.scatter("step", "value", source=data, fill_color=colour, line_color=None, size=4)
     if len(names) > 1:
-        plot.add_layout(plot.legend[0], "right")
+        plot.legend.location = "bottom_right"
+        plot.legend.orientation = "horizontal"
+        plot.legend.background_fill_alpha = 0.6
         plot.legend.border_line_color = None
         plot.legend.label_text_font_size = "11px"
     return plot

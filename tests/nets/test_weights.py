@@ -100,7 +100,7 @@ def test_load__no_pickle_is_executed(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no intact safetensors file"):
             load_network(tmp_path / name)
     torch.save({"x": Malicious()}, tmp_path / "c.pt")
-    with pytest.raises(InputError, match="no intact safetensors"):
+    with pytest.raises(InputError, match="can hold programs"):
         load_model(tmp_path / "c.pt")
     assert not hasattr(builtins, "was_here")
 

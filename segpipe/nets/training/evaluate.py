@@ -15,9 +15,9 @@ from segpipe.nets.model import Model
 from segpipe.nets.training.batches import Sample
 from segpipe.quality import contingency, matches
 
-FOREGROUND = (0.4, 0.5)
-MARKER = (0.35, 0.45, 0.55)
-DYNAMICS = (0.25, 0.35, 0.45)
+FOREGROUND = (0.35, 0.4, 0.45, 0.5)
+MARKER = (0.35, 0.4, 0.45, 0.5, 0.55)
+DYNAMICS = (0.25, 0.3, 0.35, 0.4)
 MIN_SIZE = (1, 12, 24)
 """Thresholds that are tried."""
 

@@ -52,6 +52,7 @@ def facts(card: ModelCard) -> dict[str, str]:
         "Images": ", ".join(f"{number} {part}" for part, number in training.images.items()),
         "Split": training.split,
         "Training": f"{training.steps} steps, seed {training.seed}",
+        "Notes": training.notes,
         "Licence": card.licence,
     }
     if card.grouping is not None:

@@ -19,7 +19,7 @@ def distance(labels: np.ndarray) -> np.ndarray:
     large objects look alike, and a threshold splits both.
 
     >>> distance(np.array([[0, 3, 3, 3, 4, 4]])).tolist()
-    [[0.0, 0.5, 1.0, 0.5, 1.0, 1.0]]
+    [[0.0, 0.5, 1.0, 0.5, 0.5, 1.0]]
     """
     padded = np.pad(labels, 1, mode="edge")
     inner = labels > 0
