@@ -151,7 +151,7 @@ class Plan:
 
 
 FINISH = Pass("finish", lambda _w, _p: Output(), ("labels", "labels"), cost_ns=12.0)
-"""Stands for pyramids, digest and table in the plan: they read every label twice more."""
+"""Stands for pyramids, digest and table: they read every label twice more."""
 
 
 def make_plan(
@@ -283,10 +283,8 @@ def _tile_size(
         return _clip(size, image.shape)
     if isinstance(size, int):
         return _clip((size, size), image.shape)
-    plans = [
-        Plan(config, source, image, Grid(image.shape, size), stages, limits)
-        for size in _sizes(image.shape, stages)
-    ]
+    grids = (Grid(image.shape, size) for size in _sizes(image.shape, stages))
+    plans = [Plan(config, source, image, grid, stages, limits) for grid in grids]
     aim = max(min(AIM_BYTES, USABLE * limits.memory), min(p.peak_bytes for p in plans))
     fitting = [plan for plan in plans if plan.peak_bytes <= aim]
     return min(fitting, key=lambda plan: plan.seconds).grid.size  # type: ignore[return-value]
@@ -294,10 +292,10 @@ def _tile_size(
 
 def _sizes(shape: tuple[int, int], stages: Sequence[StagePlan]) -> Iterable[tuple[int, int]]:
     """Return the tile sizes that `auto` chooses from: multiples of what a pass computes whole."""
-    units = [step.align for stage in stages for step in stage.passes if step.align]
+    units = (step.align for stage in stages for step in stage.passes if step.align)
     y, x = max(units, default=(1, 1), key=math.prod)
     sizes = ((max(1, round(e / y)) * y, max(1, round(e / x)) * x) for e in EDGES)
-    return dict.fromkeys(_clip(size, shape) for size in sizes)
+    return {_clip(size, shape): None for size in sizes}
 
 
 def _clip(size: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
@@ -327,8 +325,7 @@ def _row(plan: Plan, stage: str, step: Pass) -> Cost:
     rounds = -(-len(grid) // plan.limits.workers) * plan.limits.workers / len(grid)
     height, width = image.shape
     read = pixels * sum(_width(name, plan) for name in step.reads)
-    kinds = step.writes.items()
-    wide = sum(_width(name, plan, kind) * step.planes.get(name, 1) for name, kind in kinds)
+    wide = sum(_width(n, plan, k) * step.planes.get(n, 1) for n, k in step.writes.items())
     written = height * width * wide
     moving = read * (SOURCE_NS if step.name == "ingest" else READ_NS) + written * WRITE_NS
     busy = (step.work_pixels(grid) * step.cost_ns + moving) * 1e-9 + len(grid) * TASK_SECONDS

@@ -104,7 +104,7 @@ class Run:
         job = self._pass_job(stage, passes)
         for name, dtype in step.writes.items():
             layer = self.layers.get((stage, name))
-            lead = layer.planes if layer else _lead(step, name)
+            lead = layer.planes if layer else (step.planes[name],) if name in step.planes else ()
             create_array(*job.paths[name], lead + plan.image.shape, dtype, plan.tile_size)
             if layer:
                 self._create_levels(layer, job.levels[name], plan.tile_size)
@@ -331,11 +331,6 @@ def open_run(plan: Plan, *, resume: bool) -> Run:
 def _same(part: Any, _number: int) -> Any:
     """Tell every task the same."""
     return part
-
-
-def _lead(step: Pass, name: str) -> tuple[int, ...]:
-    """Planes of an array that a pass writes for those after it."""
-    return (step.planes[name],) if name in step.planes else ()
 
 
 def _batches(plan: Plan, step: Pass) -> Iterable[Sequence[int]]:
