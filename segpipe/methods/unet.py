@@ -36,7 +36,6 @@ from segpipe.tiles import Grid, Tile
 RATES = {"fp32": 90.0, "bf16": 180.0}
 """Operations per nanosecond of one core."""
 LIBRARY_BYTES = 400 << 20
-"""Memory of the library."""
 
 
 @dataclass(frozen=True)

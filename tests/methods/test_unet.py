@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
 
 from segpipe.errors import InputError, RunError
@@ -220,3 +222,26 @@ def test_reflected__is_numpys(n: int, margin: int) -> None:
     line = np.arange(n)
     wide = np.pad(line, margin, mode="reflect" if n > 1 else "edge")
     np.testing.assert_array_equal(line[windows.reflected(-margin, n + 2 * margin, margin, n)], wide)
+
+
+def test_nuclei__across_seams_come_out_whole(data: Path) -> None:
+    """Neighbouring images of one field, put together: tiles of one image each change nothing."""
+    folder = data / "dsb2018"
+    if not folder.is_dir():
+        pytest.skip("no dsb2018 at hand")
+    quads = json.loads((folder / "mosaics_2x2.json").read_text())["quads"]
+    chosen = [q for q in quads if q["type"] == "fluo" and q["seam_match_iou"] >= 0.6][:4]
+    for quad in chosen:
+        parts = [
+            np.asarray(Image.open(folder / f"images/{tile}.png").convert("L"))
+            for tile in quad["tiles"]
+        ]
+        mosaic = np.block([[parts[0], parts[1]], [parts[2], parts[3]]])
+        whole, table = run(UNet(), mosaic)
+        tiled, rows = run(UNet(), mosaic, parts[0].shape, order=[2, 0, 3, 1])
+        np.testing.assert_array_equal(tiled["labels"], whole["labels"])
+        for name, column in table["segments"].items():
+            np.testing.assert_array_equal(rows["segments"][name], column, err_msg=name)
+        h, w = parts[0].shape
+        seams = [whole["labels"][[h - 1, h]], whole["labels"][:, [w - 1, w]].T]
+        assert any(((a == b) & (a > 0)).any() for a, b in seams), "no object crosses a seam"
