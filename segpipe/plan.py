@@ -36,7 +36,7 @@ SAMPLE = 768
 SOURCE_NS, READ_NS, WRITE_NS = 3.5, 1.3, 1.8
 """Time per byte of decoding the source, and of reading and writing what the run stores."""
 DEAR, START_SECONDS = 4.0, 5.0
-"""A pass that reads the image more often than this deserves a word; starting workers, the report."""
+"""A pass that reads the image more often than this deserves a word; starting, and the report."""
 TASK_SECONDS = 0.02
 """Cost of one task besides its pixels: scheduling, opening arrays, the record."""
 AIM_BYTES = 1 << 30
