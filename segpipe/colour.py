@@ -144,8 +144,8 @@ def scaling(histograms: np.ndarray, dtype: np.dtype) -> Scaling:
         total = np.cumsum(counts)
         ranks = [int(q * int(total[-1])) for q in QUANTILES]
         first, last = (int(np.searchsorted(total, r, side="right")) for r in ranks)
-        low.append(_edge(min(first, BINS - 1), dtype))
-        high.append(_edge(min(last, BINS - 1) + (np.dtype(dtype).kind == "f"), dtype))
+        low.append(value_of(min(first, BINS - 1), dtype))
+        high.append(value_of(min(last, BINS - 1) + (np.dtype(dtype).kind == "f"), dtype))
     return Scaling(tuple(low), tuple(high))
 
 
@@ -158,7 +158,7 @@ def _bin(values: np.ndarray) -> np.ndarray:
     return values.astype(np.int64) + (32768 if values.dtype == np.int16 else 0)
 
 
-def _edge(index: int, dtype: np.dtype) -> float:
+def value_of(index: int, dtype: np.dtype) -> float:
     """Return the least value of a bin; of the bin after the last, the greatest value there is."""
     dtype = np.dtype(dtype)
     if dtype.kind != "f":

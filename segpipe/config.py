@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from segpipe.errors import InputError
 
+Model = TypeVar("Model", bound=BaseModel)
 Group = Literal["area", "shape", "colour", "percentiles", "neighbours"]
 STANDARD: tuple[Group, ...] = ("area", "shape", "colour")
 MEASURES: dict[str, tuple[Group, ...]] = {
@@ -200,11 +201,7 @@ def load(
     """
     values = _read(path)
     _settle(values, Path(path).parent)
-    for change in changes:
-        key, equals, value = change.partition("=")
-        if not equals:
-            raise InputError(f"--set {change}: give key=value, for example --set tiles.size=512")
-        _put(values, key.strip(), _yaml(value, f"--set {change}"))
+    _change(values, changes)
     for key, value in (overrides or {}).items():
         if value is not None:
             _put(values, key, value)
@@ -214,11 +211,28 @@ def load(
 
 def parse(values: dict[str, Any], where: str = "the configuration") -> Config:
     """Validate configuration values."""
+    return validated(Config, values, where)
+
+
+def validated(model: type[Model], values: dict[str, Any], where: str) -> Model:
+    """Return values as the keys of `model`, or raise an InputError with a line per wrong key."""
     try:
-        return Config.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        lines = [f"{where} cannot be used:", *_explain(error.errors())]
+        lines = [f"{where} cannot be used:", *_explain(error.errors(), model)]
         raise InputError("\n".join(lines)) from error
+
+
+def read(path: str | Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what a YAML says, changed by ``key.key=value`` strings, not validated yet."""
+    values = _read(path)
+    _change(values, changes)
+    return values
+
+
+def relative(path: str, folder: Path) -> str:
+    """Let a relative path start at `folder`; URLs and absolute paths stay."""
+    return path if "://" in path or Path(path).is_absolute() else str((folder / path).resolve())
 
 
 def dump(values: dict[str, Any]) -> str:
@@ -259,14 +273,22 @@ def _settle(values: dict[str, Any], folder: Path) -> None:
     for key in ("input", "mask"):
         given = values.get(key)
         if isinstance(given, str):
-            values[key] = _relative(given, folder)
+            values[key] = relative(given, folder)
         elif isinstance(given, list | tuple):
-            values[key] = [_relative(item, folder) if isinstance(item, str) else item
-                           for item in given]  # fmt: skip
+            values[key] = [relative(g, folder) if isinstance(g, str) else g for g in given]
+    stages = values.get("stages")
+    for stage in [values, *(stages if isinstance(stages, list) else [])]:
+        given = stage.get("parameters") if isinstance(stage, dict) else None
+        if isinstance(given, dict) and {"/", "."} & {*str(given.get("model", ""))}:  # no mere name
+            given["model"] = relative(str(given["model"]), folder)
 
 
-def _relative(path: str, folder: Path) -> str:
-    return path if "://" in path or Path(path).is_absolute() else str((folder / path).resolve())
+def _change(values: dict[str, Any], changes: Sequence[str]) -> None:
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise InputError(f"--set {change}: give key=value, for example --set tiles.size=512")
+        _put(values, key.strip(), _yaml(value, f"--set {change}"))
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
@@ -290,55 +312,57 @@ def _item(values: list[Any], number: str, key: str) -> Any:
     return values[int(number)]
 
 
-def _explain(errors: Sequence[Any]) -> list[str]:
+def _explain(errors: Sequence[Any], model: type[BaseModel]) -> list[str]:
     """Return one line per key; a key of several types has an error for each of them."""
     by_key: dict[str, list[Any]] = {}
     for item in errors:
-        by_key.setdefault(".".join(_key(item["loc"])[0]), []).append(item)
-    return [_line(key, items) for key, items in by_key.items()]
+        by_key.setdefault(".".join(_key(item["loc"], model)[0]), []).append(item)
+    return [_line(key, items, model) for key, items in by_key.items()]
 
 
-def _line(key: str, items: Sequence[Any]) -> str:
-    item, names = items[0], key.split(".")
+def _line(key: str, items: Sequence[Any], model: type[BaseModel]) -> str:
+    item = items[0]
     if item["type"] == "extra_forbidden":
-        return f"  {key}: unknown key{_nearest(item['loc'])}"
+        return f"  {key}: unknown key{_nearest(item['loc'], model)}"
     if item["type"] == "missing":
         return f"  {key}: this key is needed"
     if not key:
         return f"  configuration: {item['msg'].removeprefix('Value error, ')}"
-    field = _key(item["loc"])[1]
+    _, field, inner = _key(item["loc"], model)
     meaning = f"; {' '.join(field.description.split())}" if field and field.description else ""
-    if item["type"] == "model_type":
-        return f"  {key}: has keys of its own: {', '.join(MODELS[names[-1]].model_fields)}"
+    if item["type"] == "model_type" and inner is not None:
+        return f"  {key}: has keys of its own: {', '.join(inner.model_fields)}"
     if len(items) > 1:
         return f"  {key}: {item['input']!r} is not allowed{meaning}"
     return f"  {key}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r}){meaning}"
 
 
-MODELS: dict[str, type[_Keys]] = {
-    "tiles": Tiles, "cluster": Cluster, "tls": Tls, "stages": Stage, "report": Report,
-    "collection": Collection,
-}  # fmt: skip
-
-
-def _key(place: tuple[Any, ...]) -> tuple[list[str], Any]:
-    """Return the part of an error's place that the user wrote, and the field it names."""
-    model: type[_Keys] | None = Config
+def _key(
+    place: Sequence[Any], model: type[BaseModel]
+) -> tuple[list[str], Any, type[BaseModel] | None]:
+    """Return the part of an error's place that the user wrote, its field, and the keys it holds."""
+    inner: type[BaseModel] | None = model
     names: list[str] = []
     field = None
     for part in place:
         if isinstance(part, str):
-            if model is None:
+            if inner is None:
                 break
-            field = model.model_fields.get(part)
-            model = MODELS.get(part)
+            field = inner.model_fields.get(part)
+            inner = _keys_of(field.annotation) if field else None
         names.append(str(part))
-    return names, field
+    return names, field, inner
 
 
-def _nearest(place: tuple[Any, ...]) -> str:
-    names = [part for part in place[:-1] if isinstance(part, str)]
-    model = MODELS.get(names[-1], Config) if names else Config
+def _keys_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the group of keys that a field holds: alone, optional, or several in a tuple."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((keys for keys in map(_keys_of, get_args(annotation)) if keys), None)
+
+
+def _nearest(place: Sequence[Any], root: type[BaseModel]) -> str:
+    model = _key(place[:-1], root)[2] or root
     allowed = list(model.model_fields)
     close = difflib.get_close_matches(str(place[-1]), allowed, n=1)
     hint = f"; did you mean `{close[0]}`?" if close else f"; allowed are {', '.join(allowed)}"

@@ -142,7 +142,7 @@ class PassJob:
     def work(self, number: int, part: Any) -> Work:
         """Read the window, map it, hand over the core."""
         work = Work()
-        tile = self.grid.tile(number, self.step.halo)
+        tile = self.grid.tile(number, self.step.halo, self.step.align)
         arrays: dict[str, np.ndarray] = {}
         with work.timed("read"):
             for item in self.inputs:

@@ -46,6 +46,10 @@ class ImageInfo:
     """Groups of measurements that are wanted of the segments; None: the standard ones."""
     transform: tuple[float, float, float, float, float, float] | None = None
     """From pixels to world coordinates, for the measurements."""
+    pixel_size: tuple[float, float] | None = None
+    """Height and width of a pixel, as far as the image says …"""
+    pixel_unit: str | None = None
+    """… and in what."""
 
 
 @dataclass(frozen=True)
@@ -116,17 +120,34 @@ class Pass:
     ``segments``: the labels of the stage before, for a method that groups them."""
     writes: Mapping[str, str] = field(default_factory=dict)
     """Array name -> dtype; only the core is written, once."""
+    planes: Mapping[str, int] = field(default_factory=dict)
+    """Arrays written that have several values per pixel -> how many: (rows, columns, planes)."""
+    keeps: tuple[str, ...] = ()
+    """Arrays written that belong to the result besides ``labels``: those with planes are published
+    as an image (``probability/STAGE``), others as a label image (``labels/STAGE-NAME``)."""
     halo: int = 0
     """Pixels of context round the core, derived from the parameters."""
+    align: tuple[int, int] | None = None
+    """Windows begin and end at multiples of this, before the halo is added: for work in units that
+    no tile may cut. Tiles of such multiples waste nothing."""
     merge: Callable[[Sequence[Record]], Record] | None = None
     """Associative, commutative sum of records (run as a tree); None: ``solve`` sees them all."""
     solve: Solve | None = None
     tables: Mapping[str, Table] = field(default_factory=dict)
     """The tables that the ``Output.tables`` of this pass belong to, by name."""
+    files: tuple[tuple[str, str], ...] = ()
+    """Name and digest of files besides the image that decide the result (weights, say)."""
     bytes_per_pixel: int = 16
     """Working memory of ``map`` per pixel of the window, the arrays read and written included."""
+    fixed_bytes: int = 0
+    """Working memory of ``map`` that does not grow with the window."""
     cost_ns: float = 10.0
-    """Rough time of ``map`` per pixel of the window on one core, for plan and tile size."""
+    """Rough time of ``map`` per pixel of the window on one core, for plan and tile size; with
+    `align`, per pixel of the window without its halo: units are computed whole."""
+
+    def work_pixels(self, grid: Grid) -> int:
+        """Pixels that ``map`` is done for, all tiles together."""
+        return grid.window_pixels(0 if self.align else self.halo, self.align)
 
 
 class Method(Protocol):
@@ -170,11 +191,14 @@ def run_in_memory(
     before: list[Record] = [{} for _ in range(len(grid))]
     rows: dict[str, list[Rows]] = {}
     for step in passes:
-        written = {name: np.zeros(shape, dtype) for name, dtype in step.writes.items()}
+        written = {
+            name: np.zeros((*shape, *_planes(step, name)), dtype)
+            for name, dtype in step.writes.items()
+        }
         records: list[Record] = [{} for _ in range(len(grid))]
         rows = {name: [] for name in step.tables}
         for number in range(len(grid)) if order is None else order:
-            tile = grid.tile(number, step.halo)
+            tile = grid.tile(number, step.halo, step.align)
             window = Window(tile, grid, {n: known[n][tile.window.slices] for n in step.reads})
             part = solution.for_tile(tile, before[number]) if solution else None
             output = step.map(window, part)
@@ -189,6 +213,10 @@ def run_in_memory(
         before = records
     last = passes[-1].tables
     return known, {name: table_of(table, rows[name]) for name, table in last.items()}
+
+
+def _planes(step: Pass, name: str) -> tuple[int, ...]:
+    return (step.planes[name],) if name in step.planes else ()
 
 
 def table_of(table: Table, rows: Sequence[Rows]) -> dict[str, np.ndarray]:

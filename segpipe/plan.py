@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -36,10 +36,8 @@ SAMPLE = 768
 """Edge of the image that a calibration segments (px)."""
 SOURCE_NS, READ_NS, WRITE_NS = 3.5, 1.3, 1.8
 """Time per byte of decoding the source, and of reading and writing what the run stores."""
-DEAR = 4.0
-"""A pass that reads the image more often than this deserves a word."""
-START_SECONDS = 5.0
-"""Starting workers, loading compiled loops, the report."""
+DEAR, START_SECONDS = 4.0, 5.0
+"""A pass that reads the image more often than this deserves a word; starting, and the report."""
 TASK_SECONDS = 0.02
 """Cost of one task besides its pixels: scheduling, opening arrays, the record."""
 AIM_BYTES = 1 << 30
@@ -111,6 +109,7 @@ class Plan:
         """Digest of what decides labels and tables: input, methods, parameters, version."""
         stages = [
             [s.name, s.reads, s.method.name, dataclasses.asdict(s.method)]  # type: ignore[call-overload]
+            + [file for step in s.passes for file in step.files]
             for s in self.stages
         ]
         tables = self.config.measure
@@ -151,7 +150,7 @@ class Plan:
 
 
 FINISH = Pass("finish", lambda _w, _p: Output(), ("labels", "labels"), cost_ns=12.0)
-"""Stands for pyramids, digest and table in the plan: they read every label twice more."""
+"""Stands for pyramids, digest and table: they read every label twice more."""
 
 
 def make_plan(
@@ -170,6 +169,8 @@ def make_plan(
         dtype=source.dtype,
         rgb=source.rgb,
         masked=source.masked or config.mask is not None,
+        pixel_size=source.pixel_size,
+        pixel_unit=source.pixel_unit,
         measure=frozenset(config.measure),
         transform=source.transform,
     )
@@ -287,13 +288,19 @@ def _tile_size(
         return _clip(size, image.shape)
     if isinstance(size, int):
         return _clip((size, size), image.shape)
-    plans = [
-        Plan(config, source, image, Grid(image.shape, edge), stages, limits)
-        for edge in dict.fromkeys(_clip((e, e), image.shape) for e in EDGES)
-    ]
+    grids = (Grid(image.shape, size) for size in _sizes(image.shape, stages))
+    plans = [Plan(config, source, image, grid, stages, limits) for grid in grids]
     aim = max(min(AIM_BYTES, USABLE * limits.memory), min(p.peak_bytes for p in plans))
     fitting = [plan for plan in plans if plan.peak_bytes <= aim]
     return min(fitting, key=lambda plan: plan.seconds).grid.size  # type: ignore[return-value]
+
+
+def _sizes(shape: tuple[int, int], stages: Sequence[StagePlan]) -> Iterable[tuple[int, int]]:
+    """Return the tile sizes that `auto` chooses from: multiples of what a pass computes whole."""
+    units = (step.align for stage in stages for step in stage.passes if step.align)
+    y, x = max(units, default=(1, 1), key=math.prod)
+    sizes = ((max(1, round(e / y)) * y, max(1, round(e / x)) * x) for e in EDGES)
+    return {_clip(size, shape): None for size in sizes}
 
 
 def _clip(size: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
@@ -314,20 +321,19 @@ def _check_memory(plan: Plan) -> None:
 
 def _row(plan: Plan, stage: str, step: Pass) -> Cost:
     grid, image = plan.grid, plan.image
-    pixels = grid.window_pixels(step.halo)
-    window = math.prod(
-        min(n, size + 2 * step.halo) for n, size in zip(grid.shape, grid.size, strict=True)
-    )
-    peak = BASE_BYTES + window * step.bytes_per_pixel
+    pixels = grid.window_pixels(step.halo, step.align)
+    window = grid.largest_window(step.halo, step.align)
+    peak = BASE_BYTES + step.fixed_bytes + window * step.bytes_per_pixel
     if step.name == "ingest":
         peak += plan.source.working_bytes(plan.tile_size)
     # the last round of tiles may leave workers idle
     rounds = -(-len(grid) // plan.limits.workers) * plan.limits.workers / len(grid)
     height, width = image.shape
     read = pixels * sum(_width(name, plan) for name in step.reads)
-    written = height * width * sum(_width(n, plan, kind) for n, kind in step.writes.items())
+    wide = sum(_width(n, plan, k) * step.planes.get(n, 1) for n, k in step.writes.items())
+    written = height * width * wide
     moving = read * (SOURCE_NS if step.name == "ingest" else READ_NS) + written * WRITE_NS
-    busy = (pixels * step.cost_ns + moving) * 1e-9 + len(grid) * TASK_SECONDS
+    busy = (step.work_pixels(grid) * step.cost_ns + moving) * 1e-9 + len(grid) * TASK_SECONDS
     return Cost(
         stage=stage,
         name=step.name,

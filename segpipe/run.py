@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 from typing import Any
 
@@ -26,6 +26,7 @@ from segpipe.jobs import (
     SourceInput,
     TableJob,
 )
+from segpipe.layers import Layer, layers_of
 from segpipe.passes import Pass
 from segpipe.plan import Plan, StagePlan
 from segpipe.provenance import CLAIMS, claim, note_step, task_key, timestamp
@@ -33,7 +34,13 @@ from segpipe.report import write_report
 from segpipe.store import IMAGE, table_name
 from segpipe.store.arrays import create_array, drop_broken_metadata
 from segpipe.store.folder import Folder
-from segpipe.store.ome import Calibration, level_shapes, publish_image, publish_labels
+from segpipe.store.ome import (
+    Calibration,
+    level_shapes,
+    publish_image,
+    publish_labels,
+    publish_probability,
+)
 from segpipe.tasks import Report
 from segpipe.tiles import Grid
 
@@ -68,6 +75,11 @@ class Run:
     """(stage, pass) -> what was solved from the tiles' records."""
     reports: dict[tuple[str, str], list[Report]] = field(default_factory=dict)
 
+    @cached_property
+    def layers(self) -> dict[tuple[str, str], Layer]:
+        """What the run leaves as OME-Zarr, by (stage, array)."""
+        return layers_of(self.plan)
+
     @property
     def image_folder(self) -> Folder:
         """Where the OME-Zarr image lies at the moment."""
@@ -91,10 +103,11 @@ class Run:
         former = (stage, passes[-2].name) if len(passes) > 1 else None
         job = self._pass_job(stage, passes)
         for name, dtype in step.writes.items():
-            lead = (plan.image.channels,) if name == "image" else ()
+            layer = self.layers.get((stage, name))
+            lead = layer.planes if layer else (step.planes[name],) if name in step.planes else ()
             create_array(*job.paths[name], lead + plan.image.shape, dtype, plan.tile_size)
-        for levels in job.levels.values():
-            self._create_levels(stage, levels, plan.tile_size)
+            if layer:
+                self._create_levels(layer, job.levels[name], plan.tile_size)
         load = Workload(job, partial(self._part, former), _batches(plan, step))
         reports = self._timed(job.name, [load], executor, watch)[0]
         self.reports[stage, step.name] = reports
@@ -102,7 +115,10 @@ class Run:
             records = [report.record for report in reports]
             sent = [merged(step.merge, records)] if step.merge else records
             before = self.solutions.get(former) if former else None
-            self.solutions[stage, step.name] = step.solve(sent, plan.grid, before)
+            solution = step.solve(sent, plan.grid, before)
+            self.solutions[stage, step.name] = solution
+            if notes := getattr(solution, "notes", None):
+                self.state["notes"] = self.state.get("notes", {}) | {job.name: notes}
 
     def _part(self, former: tuple[str, str] | None, number: int) -> Any:
         """Return what tile `number` needs of the former pass's solution."""
@@ -120,11 +136,12 @@ class Run:
             inputs = tuple(ArrayInput(name, *self._place(stage, name)) for name in step.reads)
         key = task_key(self.plan, stage, passes)
         paths = {name: self._place(stage, name) for name in step.writes}
-        levels = {n: self._levels(stage) for n in step.writes if n in ("image", "labels")}
+        kept = {name: self.layers.get((stage, name)) for name in step.writes}
+        levels = {name: self._levels(layer) for name, layer in kept.items() if layer}
         name = f"{stage}-{step.name}"
         return PassJob(name, self.folder, key, step, self.plan.grid, inputs, paths, levels)
 
-    def _levels(self, stage: str) -> Levels:
+    def _levels(self, layer: Layer) -> Levels:
         """Levels of a pyramid that are made of the tile at hand, as far as it is whole blocks."""
         grid, made = self.plan.grid, []
         for level in range(1, len(level_shapes(self.plan.image.shape))):
@@ -132,7 +149,7 @@ class Run:
             if any(edge % 2**level or edge >> level < SMALLEST_BLOCK for edge in edges):
                 break
             made.append(level)
-        return Levels(self.image_folder, _prefix(stage), 0, tuple(made))
+        return Levels(self.image_folder, layer.prefix, 0, tuple(made))
 
     def _place(self, stage: str, name: str) -> tuple[Folder, str]:
         """Where array `name` of a stage lies."""
@@ -140,37 +157,46 @@ class Run:
             return self.image_folder, "0"
         if name == "segments":
             (stage,) = [s.reads for s in self.plan.stages if s.name == stage]
-        if name in ("labels", "segments"):
-            return self.image_folder, f"labels/{stage}/0"
+            name = "labels"
+        if layer := self.layers.get((stage, name)):
+            return self.image_folder, f"{layer.prefix}0"
         return self.folder / "work", name if name == "mask" else f"{stage}/{name}"
 
     def _finish(self, executor: Executor, watch: Watch) -> None:
         """Digests, tables, pyramids, a look at the result: done side by side."""
         stages, subjects = self.plan.stages, self._subjects()
         # the digests first: nothing else takes as long in one task
-        loads = [Workload(self._digest_job(stage)) for stage in stages]
+        maps = [layer for layer in self.layers.values() if layer.label_name]
+        loads = [Workload(self._digest_job(layer)) for layer in maps]
         looks: list[Workload] = []
         for stage, subject in zip(stages, subjects, strict=True):
             tables = self._table_loads(stage)
             looks += [Workload(ScoreJob(subject), after=len(loads)), Workload(SeamJob(subject))]
             loads += tables
         first = len(loads)
-        sources = {stage.name: len(self._levels(stage.name).made) for stage in stages}
-        sources["image"] = len(self._levels("image").made)
+        sources = {layer: len(self._levels(layer).made) for layer in self.layers.values()}
         loads += looks + self._pyramid_loads(sources)
         reports = self._timed("finish", loads, executor, watch)
-        for stage, done in zip(stages, reports, strict=False):
-            solution = self.solutions[stage.name, stage.passes[-1].name]
-            digest = done[0].record["digest"].tobytes().decode()
-            self.state["labels"][stage.name] = {"digest": digest, "segments": solution.count}
+        for layer, done in zip(maps, reports, strict=False):
+            self._note_digest(layer, done[0].record["digest"].tobytes().decode())
         self.state |= looked(subjects, reports[first : first + len(looks)])
         while loads := self._pyramid_loads(sources):
             self._timed(f"pyramid-{min(sources.values())}", loads, executor, watch)
 
-    def _digest_job(self, stage: StagePlan) -> DigestJob:
-        key = task_key(self.plan, stage.name, stage.passes)
-        place = self._place(stage.name, "labels")
-        return DigestJob(f"{stage.name}-digest", self.folder, key, *place)
+    def _note_digest(self, layer: Layer, digest: str) -> None:
+        """Write down the digest of the labels of a stage, or of another map that it keeps."""
+        if layer.array != "labels":
+            self.state.setdefault("maps", {})[layer.label_name] = {"digest": digest}
+            return
+        (last,) = [stage.passes[-1] for stage in self.plan.stages if stage.name == layer.stage]
+        count = self.solutions[layer.stage, last.name].count
+        self.state["labels"][layer.stage] = {"digest": digest, "segments": count}
+
+    def _digest_job(self, layer: Layer) -> DigestJob:
+        (passes,) = [s.passes for s in self.plan.stages if s.name == layer.stage]
+        key = task_key(self.plan, layer.stage, passes)
+        place = self._place(layer.stage, layer.array)
+        return DigestJob(f"{layer.name}-digest", self.folder, key, *place)
 
     def _table_loads(self, stage: StagePlan) -> list[Workload]:
         last = stage.passes[-1]
@@ -185,34 +211,30 @@ class Run:
             loads.append(Workload(job, partial(_same, starts)))
         return loads
 
-    def _pyramid_loads(self, sources: dict[str, int]) -> list[Workload]:
+    def _pyramid_loads(self, sources: dict[Layer, int]) -> list[Workload]:
         """Tasks that make the next few levels of every array from the level reached so far."""
         shapes, loads = level_shapes(self.plan.image.shape), []
-        for name, source in sources.items():
+        for layer, source in sources.items():
             made = tuple(range(source + 1, min(len(shapes), source + 1 + PYRAMID_LEVELS)))
             if not made:
                 continue
-            levels = Levels(self.image_folder, _prefix(name), source, made)
+            levels = Levels(self.image_folder, layer.prefix, source, made)
             grid = Grid(shapes[source], (PYRAMID_BLOCK, PYRAMID_BLOCK))
-            self._create_levels(name, levels, grid.size)
-            key = task_key(self.plan, name, (), *made)
-            job = PyramidJob(f"{name}-pyramid-{source}", self.folder, key, grid, levels)
+            self._create_levels(layer, levels, grid.size)
+            key = task_key(self.plan, layer.name, (), *made)
+            job = PyramidJob(f"{layer.name}-pyramid-{source}", self.folder, key, grid, levels)
             loads.append(Workload(job))
-            sources[name] = made[-1]
+            sources[layer] = made[-1]
         return loads
 
-    def _create_levels(self, name: str, levels: Levels, block: tuple[int, ...]) -> None:
+    def _create_levels(self, layer: Layer, levels: Levels, block: tuple[int, ...]) -> None:
         """Create the arrays of levels that are made from blocks of this size."""
-        image, shapes = self.plan.image, level_shapes(self.plan.image.shape)
-        labels = {stage.name: stage.passes[-1].writes["labels"] for stage in self.plan.stages}
-        lead: tuple[int, ...] = () if name in labels else (image.channels,)
-        dtype = labels.get(name, image.dtype)
+        shapes = level_shapes(self.plan.image.shape)
         for level in levels.made:
             factor = 2 ** (level - levels.source)
             edges = (-(-block[0] // factor), -(-block[1] // factor))
-            create_array(
-                levels.image, f"{levels.prefix}{level}", lead + shapes[level], dtype, edges
-            )
+            place, shape = f"{levels.prefix}{level}", layer.planes + shapes[level]
+            create_array(levels.image, place, shape, layer.dtype, edges)
 
     def _subjects(self) -> list[Subject]:
         """Return what is looked at: the labels of every stage."""
@@ -251,9 +273,8 @@ class Run:
         """Write the metadata of the image and give it its final name."""
         source, levels = self.plan.source, len(level_shapes(self.plan.image.shape))
         calibration = Calibration(source.pixel_size or (1.0, 1.0), source.pixel_unit)
-        for stage in self.plan.stages:
-            provenance = {"method": stage.method.name, **self.state["labels"][stage.name]}
-            publish_labels(self.image_folder, stage.name, levels, calibration, provenance)
+        for layer in self.layers.values():
+            self._publish_layer(layer, levels, calibration)
         place = {"crs": source.crs, "transform": source.transform}
         publish_image(self.image_folder, levels, calibration, list(source.channel_names), place)
         if self.folder.local is not None:
@@ -268,6 +289,18 @@ class Run:
         self.folder.put_json("run.json", self.state)
         self.folder.delete("work")
         self.folder.delete(CLAIMS)
+
+    def _publish_layer(self, layer: Layer, levels: int, calibration: Calibration) -> None:
+        """Write the metadata of what a stage has made."""
+        if layer.array == "image":  # the last one: from then on the image is complete
+            return
+        (method,) = [stage.method for stage in self.plan.stages if stage.name == layer.stage]
+        extra: dict[str, Any] = {"method": method.name}
+        if layer.label_name is None:
+            publish_probability(self.image_folder, layer.stage, levels, calibration, extra)
+            return
+        extra |= (self.state["labels"] | self.state.get("maps", {}))[layer.label_name]
+        publish_labels(self.image_folder, layer.label_name, levels, calibration, extra)
 
     def _timed(
         self, title: str, loads: Sequence[Workload], executor: Executor, watch: Watch
@@ -310,11 +343,6 @@ def source_input(plan: Plan) -> SourceInput:
 def _same(part: Any, _number: int) -> Any:
     """Tell every task the same."""
     return part
-
-
-def _prefix(stage: str) -> str:
-    """Where in the OME-Zarr image the levels of an array lie."""
-    return "" if stage == "image" else f"labels/{stage}/"
 
 
 def _batches(plan: Plan, step: Pass) -> Iterable[Sequence[int]]:

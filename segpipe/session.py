@@ -129,6 +129,9 @@ def summary(run: Run, dashboard: str | None) -> dict[str, str]:
         lines[f"{prefix}digest"] = found["digest"]
         table = table_name("segments", name, alone=len(state["labels"]) == 1)
         lines[f"{prefix}table"] = f"{folder}/{table}"
+    for layer in run.layers.values():
+        if layer.array not in ("image", "labels"):
+            lines[layer.name] = f"{folder}/{IMAGE}/{layer.prefix.rstrip('/')}"
     if run.plan.config.report.page:
         lines["report"] = f"{folder}/report.html"
     steps = state["steps"].values()
@@ -162,10 +165,11 @@ def _times(state: dict[str, Any], pixels: int) -> str:
 
 def digest_of(run: str, stage: str | None = None) -> str:
     """Compute the digest of a finished run's labels from the pixels."""
-    labels = labels_of(run)
-    names = list(labels)
+    state = _complete(run)
+    names, labels = list(state["labels"]), state["labels"] | state.get("maps", {})
     if stage is None and len(names) > 1:
         raise InputError(f"the run has several label images: choose with --stage {'|'.join(names)}")
+    names = list(labels)
     if stage is not None and stage not in names:
         raise InputError(f"the run has no label image `{stage}`; it has {', '.join(names)}")
     name = stage or names[0]

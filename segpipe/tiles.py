@@ -52,6 +52,17 @@ class Box:
             tuple(min(n, b + margin) for b, n in zip(self.stop, shape, strict=True)),
         )
 
+    def snapped(self, align: Sequence[int], shape: Sequence[int]) -> Box:
+        """Return the box grown to multiples of `align` on every axis, clipped to an image.
+
+        >>> Box((3, 8), (8, 16)).snapped((4, 8), (10, 20))
+        Box(start=(0, 8), stop=(8, 16))
+        """
+        return Box(
+            tuple(a // m * m for a, m in zip(self.start, align, strict=True)),
+            tuple(min(n, -(-b // m) * m) for b, m, n in zip(self.stop, align, shape, strict=True)),
+        )
+
     def within(self, outer: Box) -> tuple[slice, ...]:
         """Index of this box in an array that covers `outer`.
 
@@ -125,18 +136,33 @@ class Grid:
             ),
         )
 
-    def tile(self, number: int, halo: int = 0) -> Tile:
-        """Tile `number` with a window of `halo` pixels of context."""
+    def tile(self, number: int, halo: int = 0, align: tuple[int, ...] | None = None) -> Tile:
+        """Tile `number` with a window of `halo` pixels of context.
+
+        With `align` the window begins and ends at multiples of it, before the halo is added: a unit
+        of computation that does not depend on the tiles is never cut.
+        """
         core = self.core(number)
-        return Tile(number, core, core.grown(halo, self.shape))
+        whole = core if align is None else core.snapped(align, self.shape)
+        return Tile(number, core, whole.grown(halo, self.shape))
 
     def tiles(self, halo: int = 0) -> Iterator[Tile]:
         """All tiles in raster order."""
         return (self.tile(i, halo) for i in range(len(self)))
 
-    def window_pixels(self, halo: int) -> int:
-        """Pixels read when every window of `halo` is read once (a product of sums, not a loop)."""
-        total = 1
-        for n, s, count in zip(self.shape, self.size, self.counts, strict=True):
-            total *= sum(min(n, (i + 1) * s + halo) - max(0, i * s - halo) for i in range(count))
-        return total
+    def window_pixels(self, halo: int, align: tuple[int, ...] | None = None) -> int:
+        """Pixels read when every window is read once (a product of sums, not a loop)."""
+        return math.prod(sum(lengths) for lengths in self._window_lengths(halo, align))
+
+    def largest_window(self, halo: int, align: tuple[int, ...] | None = None) -> int:
+        """Pixels of the largest window."""
+        return math.prod(max(lengths) for lengths in self._window_lengths(halo, align))
+
+    def _window_lengths(self, halo: int, align: tuple[int, ...] | None) -> Iterator[list[int]]:
+        """Lengths of all windows, axis by axis."""
+        steps = align or (1,) * len(self.shape)
+        for n, s, count, m in zip(self.shape, self.size, self.counts, steps, strict=True):
+            yield [
+                min(n, -(-min(n, (i + 1) * s) // m) * m + halo) - max(0, i * s // m * m - halo)
+                for i in range(count)
+            ]

@@ -27,7 +27,7 @@ def verify(folder: Folder, state: dict[str, Any]) -> list[str]:
         objects = {k: v for k, v in meta["objects"].items() if not k.startswith("work/")}
         wrong = damaged(_regions(folder, meta), folder, meta | {"objects": objects})
         bad += [f"{part}: differs from {name}" for part in wrong]
-    for stage, said in state["labels"].items():
+    for stage, said in (state["labels"] | state.get("maps", {})).items():
         try:
             found = label_digest(folder / IMAGE, f"labels/{stage}/0")
         except RunError as error:

@@ -16,10 +16,11 @@ ALLOWED = {
     "colour": {"tiles"},
     "passes": {"tiles"},
     "regions": REGIONS,
-    "methods": REGIONS | {"methods"},
+    "methods": REGIONS | {"methods", "nets"},
     "readers": GROUND | {"readers"},
     "store": {"tiles", "errors", "store"},
     "config": {"errors"},
+    "nets": REGIONS | {"", "config", "methods", "nets", "quality", "readers", "report"},
     "plan": REGIONS | {"", "config", "methods", "readers"},
     "tasks": {"errors", "kernels", "passes", "store"},
     "jobs": {"errors", "passes", "readers", "store", "tasks", "tiles"},
@@ -32,6 +33,7 @@ ALLOWED = {
         "engine",
         "inspection",
         "jobs",
+        "layers",
         "passes",
         "plan",
         "provenance",
@@ -79,6 +81,7 @@ ALLOWED = {
     "export": {"errors", "export", "provenance", "store"},
     "score": {"", "errors", "provenance", "quality", "readers", "store", "tiles"},
     "view": {"errors", "quality", "store", "report", "tiles", "view"},
+    "layers": {"errors", "passes", "plan"},
     "progress": set(),
     "worker": set(),
     "cli": {
@@ -92,6 +95,7 @@ ALLOWED = {
         "provenance",
         "store",
         "methods",
+        "nets",
         "score",
         "quality",
         "view",
@@ -117,6 +121,7 @@ HOMES = {
     "rasterio": {"export"},
     "neuroglancer": {"view"},
     "torch": {"nets"},
+    "safetensors": {"nets"},
 }
 """Library -> the only places that may import it."""
 

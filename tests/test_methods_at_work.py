@@ -18,6 +18,7 @@ import tifffile
 from segpipe import session
 from segpipe.config import Config, load
 from segpipe.run import Step, open_run
+from tests.nets.tiny import tiny_model
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
 
@@ -59,7 +60,11 @@ def image(tmp_path_factory: pytest.TempPathFactory, slide_rgb: np.ndarray) -> Pa
 
 def configuration(path: Path, image: Path, output: Path, tiles: Any) -> Config:
     chosen = {"input": str(image), "output": str(output), "tiles.size": tiles}
-    return load(path, (), chosen | {"cluster.workers": "none", "measure": "full"})
+    chosen |= {"cluster.workers": "none", "measure": "full"}
+    if ".safetensors" in path.read_text():  # weights that a user has to train
+        pytest.importorskip("torch", reason="networks need pip install 'segpipe[nets]'")
+        chosen["parameters.model"] = str(tiny_model(image.parent))
+    return load(path, (), chosen)
 
 
 def begin(chosen: Config, executor: Disorder, *, resume: bool = False) -> dict[str, Any]:

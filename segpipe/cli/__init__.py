@@ -15,10 +15,13 @@ from segpipe.cli import show
 from segpipe.cli import export, score
 
 # isort: split
+from segpipe.cli import train
+
+# isort: split
 from segpipe.cli.shared import EXIT_FAILED, EXIT_INPUT, app, err
 from segpipe.errors import InputError, SegpipeError
 
-__all__ = ["app", "export", "main", "run", "score", "show"]
+__all__ = ["app", "export", "main", "run", "score", "show", "train"]
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from segpipe.engine import Workload
 from segpipe.inspection.jobs import AgainJob, ScoreJob, SeamJob, unpack
 from segpipe.inspection.subject import Subject, table_scores
+from segpipe.passes import Pass
 from segpipe.quality import seams
 from segpipe.tasks import Report
 from segpipe.tiles import Box, Grid
@@ -122,15 +123,15 @@ def _affordable(subject: Subject) -> tuple[int, int]:
     largest = max(min(2 * max(subject.grid.size), WINDOW_EDGES[0]), WINDOW_EDGES[-1])
     # where tiles of half a window are all halo, seams could not matter
     edges = [e for e in WINDOW_EDGES if e <= largest and e >= 3 * halo] or [largest]
-    costs = {e: sum(_seconds(e, step.halo, step.cost_ns) for step in passes) for e in edges}
+    costs = {e: sum(_seconds(e, step) for step in passes) for e in edges}
     edge = next((e for e in edges if costs[e] <= allowed), edges[-1])
     return edge, int(np.clip(allowed // max(costs[edge], 1e-9), 1, WINDOWS))
 
 
-def _seconds(edge: int, halo: int, cost_ns: float) -> float:
+def _seconds(edge: int, step: Pass) -> float:
     """Time to map a window twice in tiles of half and of three quarters of its edge."""
     return sum(
-        Grid((edge, edge), (tile, tile)).window_pixels(halo) * cost_ns * 1e-9
+        step.work_pixels(Grid((edge, edge), (tile, tile))) * step.cost_ns * 1e-9
         for tile in (edge // 2, 3 * edge // 4)
     )
 

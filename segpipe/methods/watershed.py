@@ -222,6 +222,18 @@ def _flood(parameters: Watershed, window: Window, scale: colour.Scaling | None) 
         unreached[0] = False
         if unreached.any():
             parts = np.where(unreached[parts], 0, parts)
+    return Output({"parts": parts}, travelling(parts, depth, edges, altitude, tile, shape))
+
+
+def travelling(
+    parts: np.ndarray,
+    depth: np.ndarray,
+    edges: np.ndarray,
+    altitude: np.ndarray,
+    tile: Tile,
+    shape: Sequence[int],
+) -> Record:
+    """Return what others have to know of a tile that `flood` has flooded, for `decided`."""
     rim_at, rim_part = groups.rim(parts, tile, shape)
     record = {"rim_at": rim_at, "rim_part": rim_part}
     record |= _crossing(parts, altitude, tile, shape)
@@ -232,7 +244,7 @@ def _flood(parameters: Watershed, window: Window, scale: colour.Scaling | None) 
     record["edge_altitude"] = altitude.reshape(-1)[pixels]
     y, x = np.divmod(pixels, altitude.shape[1])
     record["edge_at"] = (y + tile.core.start[0] - 1) * shape[1] + x + tile.core.start[1] - 1
-    return Output({"parts": parts}, record)
+    return record
 
 
 def _crossing(parts: np.ndarray, altitude: np.ndarray, tile: Tile, shape: Sequence[int]) -> Record:
@@ -263,6 +275,15 @@ def _solve(
 ) -> groups.Groups:
     """Decide all edges that travelled; name the groups of parts."""
     vertices = groups.Vertices.gather(records)
+    h = land.threshold(parameters, dtype, former.scale if former else None)
+    group, depth = decided(vertices, h)
+    if not isinstance(parameters.markers, str):
+        group[depth[group] != SETTLED] = groups.GONE
+    return vertices.solved(group)
+
+
+def decided(vertices: groups.Vertices, h: int) -> tuple[np.ndarray, np.ndarray]:
+    """Decide all edges that travelled: the group of each part, and the depth of each group."""
     here, there, chosen = vertices.across()
     pairs = np.concatenate([vertices.of("edge"), np.stack([here, there], axis=1)])
     ends = np.stack([vertices.values("cross_from"), vertices.values("cross_at")], axis=1)
@@ -273,11 +294,7 @@ def _solve(
     order = edge_order(altitude, at)
     leading = (altitude.max(axis=1, initial=0) >> np.uint32(16)).astype(np.int64)
     depth = vertices.values("depth").astype(np.int64)
-    h = land.threshold(parameters, dtype, former.scale if former else None)
-    group = decide(depth, pairs[order], leading[order], h or 1)
-    if not isinstance(parameters.markers, str):
-        group[depth[group] != SETTLED] = groups.GONE
-    return vertices.solved(group)
+    return decide(depth, pairs[order], leading[order], h or 1), depth
 
 
 def edge_order(altitude: np.ndarray, at: np.ndarray) -> np.ndarray:

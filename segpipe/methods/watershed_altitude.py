@@ -78,7 +78,7 @@ def landscape(
     known = None if valid is None else valid[inside]
     marked = np.zeros(ring.shape, bool)
     if parameters.markers == "minima":
-        rest = _mean_round(leading, valid, tile.window, ring)
+        rest = mean_round(leading, valid, tile.window, ring)
     elif parameters.markers == "grid":
         rest = _grid(leading, valid, tile.window, ring, parameters.step, marked)
     else:
@@ -176,9 +176,7 @@ def _sobel(planes, valid, out):
             out[u64(y), u64(x)] = min(np.sqrt(total), HIGHEST)
 
 
-def _mean_round(
-    leading: np.ndarray, valid: np.ndarray | None, window: Box, ring: Box
-) -> np.ndarray:
+def mean_round(leading: np.ndarray, valid: np.ndarray | None, window: Box, ring: Box) -> np.ndarray:
     """Return the mean of the pixels that count, up to NEAR away in rows and columns."""
     counts = np.ones(leading.shape, np.uint8) if valid is None else valid.astype(np.uint8)
     out = np.empty(ring.shape, np.uint16)

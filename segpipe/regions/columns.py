@@ -25,6 +25,7 @@ RULES = {
     "least": np.minimum,
     "most": np.maximum,
     "class": np.maximum,  # the same in all tiles
+    "votes": np.add,
 }
 """How the partial sums of a region become its sums."""
 Sums = Mapping[str, np.ndarray]
@@ -47,6 +48,10 @@ class Wanted:
     (0, 0) covers columns and rows 0 to 1; None: no world coordinates."""
     classes: str | None = None
     """Name of a column with the class of each segment; None: the method has no classes."""
+
+    votes: tuple[int, ...] = ()
+    """Classes that pixels vote for in 255ths; the table says whose sum is greatest (``class``), and
+    its mean (``score``)."""
 
     def __post_init__(self) -> None:
         places.check_size(self.shape)
@@ -131,6 +136,10 @@ def finished(sums: Sums, wanted: Wanted) -> dict[str, np.ndarray]:
     table["touches_border"] = ((low == 0) | (high == np.array(wanted.shape))).any(axis=1)
     if wanted.classes is not None:
         table[wanted.classes] = sums["class"]
+    if wanted.votes:
+        best = sums["votes"].argmax(axis=1)
+        table["class"] = np.asarray(wanted.votes, np.int64)[best]
+        table["score"] = sums["votes"].max(axis=1) / (255 * area)
     if "borders" in sums:
         table |= _shape(sums)
     if "colours" in sums:

@@ -19,29 +19,46 @@ COSTS = {"area": 4.0, "shape": 5.0, "colour": 1.0, "percentiles": 7.0, "neighbou
 """Rough time of each group of measurements (ns/px); of colours and percentiles for one channel."""
 
 
-def label_pass(image: ImageInfo, *, classes: str | None = None) -> Pass:
+@dataclass(frozen=True)
+class Votes:
+    """Planes of an array of bytes, each of which speaks for a class."""
+
+    array: str
+    planes: tuple[int, ...]
+    classes: tuple[int, ...]
+
+
+def label_pass(image: ImageInfo, *, classes: str | None = None, votes: Votes | None = None) -> Pass:
     """Return the pass that turns ``regions`` (per-tile numbers) into ``labels`` 1..N.
 
     The pass before it must write ``regions``, send `rank.summary` as its record and solve with
     `rank.solve`. Labels are uint32, or uint64 for images of 2^32 pixels and more. What is measured
     on the way is ``image.measure``. With `classes`, the pass before must also write ``classes``
     (unsigned, 0 = none, else 1 + class), constant in every region; the table gets a column of that
-    name.
+    name. With `votes`, the class whose plane sums up to most in a region, and the mean of that
+    plane (255 = 1), become columns ``class`` and ``score``.
     """
     pixels = image.shape[0] * image.shape[1]
     groups = frozenset(STANDARD if image.measure is None else image.measure | {"area"})
     wanted = Wanted(
-        image.shape, image.channels, image.dtype, groups, image.transform, classes=classes
+        image.shape,
+        image.channels,
+        image.dtype,
+        groups,
+        image.transform,
+        classes=classes,
+        votes=votes.classes if votes else (),
     )
     colourful = bool(wanted.groups & {"colour", "percentiles"})
     deep = 9 * ("percentiles" in wanted.groups)
     return Pass(
         name="label",
-        map=partial(_label, wanted),
+        map=partial(_label, wanted, votes),
         reads=(
             "regions",
             *(("image",) if colourful else ()),
             *(("classes",) if wanted.classes else ()),
+            *((votes.array,) if votes else ()),
         ),
         writes={"labels": "uint32" if pixels < 1 << 32 else "uint64"},
         solve=_solve,
@@ -54,7 +71,9 @@ def label_pass(image: ImageInfo, *, classes: str | None = None) -> Pass:
     )
 
 
-def _label(wanted: Wanted, window: Window, numbering: rank.Numbering) -> Output:
+def _label(
+    wanted: Wanted, votes: Votes | None, window: Window, numbering: rank.Numbering
+) -> Output:
     regions = window.core("regions")
     image = window.core("image") if "image" in window.arrays else None
     large = window.grid.shape[0] * window.grid.shape[1] >= 1 << 32
@@ -68,6 +87,7 @@ def _label(wanted: Wanted, window: Window, numbering: rank.Numbering) -> Output:
         numbering.others,
         window.tile.core.start,
         _classes(window, len(numbering.table)),
+        _votes(votes, window, regions, len(numbering.table)),
     )
     border = rank.seam_regions(regions, window.tile, window.grid.shape)
     values = None if image is None else colours.measurable(image)
@@ -81,6 +101,26 @@ def _classes(window: Window, n: int) -> np.ndarray | None:
     found = np.zeros(n, np.int64)
     found[window.core("regions")] = window.core("classes")
     return found - 1
+
+
+def _votes(votes: Votes | None, window: Window, regions: np.ndarray, n: int) -> np.ndarray | None:
+    """Return what the pixels of each of a tile's regions say, int64[n, classes]."""
+    if votes is None:
+        return None
+    return plane_sums(regions, window.core(votes.array), np.asarray(votes.planes), n)
+
+
+@njit(nogil=True, cache=True)
+def plane_sums(regions: np.ndarray, values: np.ndarray, planes: np.ndarray, n: int) -> np.ndarray:
+    """Return int64[n, planes], sums of some planes of (h, w, K) bytes over regions 0..n-1."""
+    sums = np.zeros((n, len(planes)), np.int64)
+    for y in range(regions.shape[0]):
+        for x in range(regions.shape[1]):
+            region = np.uint64(regions[y, x])
+            if region:
+                for k in range(len(planes)):
+                    sums[region, k] += values[y, x, planes[k]]
+    return sums
 
 
 @njit(nogil=True, cache=True)

@@ -41,6 +41,8 @@ class Seen(NamedTuple):
     """Global (y, x) of the upper left pixel."""
     classes: np.ndarray | None = None
     """int64[n + 1], class of the numbers, if the method has classes."""
+    votes: np.ndarray | None = None
+    """int64[n + 1, classes], what the pixels of the numbers say, if they vote."""
 
 
 def measure(
@@ -153,6 +155,8 @@ def tile_rows(
     sums: dict[str, np.ndarray] = {"label": seen.labels}
     if seen.classes is not None:
         sums["class"] = seen.classes
+    if seen.votes is not None:
+        sums["votes"] = seen.votes
     sums["places"], sums["low"], sums["high"] = places.place_sums(runs, n, width, seen.origin)
     rest = np.zeros(n + 1, bool)
     rest[border] = True

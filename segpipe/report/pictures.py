@@ -173,9 +173,9 @@ def _picture(image: np.ndarray, labels: np.ndarray, colour: Colour, *, outlined:
     unlabelled = bool((labels == 0).any())
     layer = None
     if outlined or unlabelled:
-        layer = _data_uri(_layer(labels, colour, outlined=outlined), "PNG", bits=2)
+        layer = data_uri(_layer(labels, colour, outlined=outlined), "PNG", bits=2)
     shown = Image.fromarray(image)
-    pixels = _data_uri(shown, "JPEG", quality=88)
+    pixels = data_uri(shown, "JPEG", quality=88)
     return Picture(pixels, layer, shown.width, shown.height, outlined, unlabelled)
 
 
@@ -192,7 +192,8 @@ def _layer(labels: np.ndarray, colour: Colour, *, outlined: bool) -> Image.Image
     return picture
 
 
-def _data_uri(picture: Image.Image, kind: str, **options: int) -> str:
+def data_uri(picture: Image.Image, kind: str, **options: int) -> str:
+    """Return a picture as a data URI."""
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     coded = base64.b64encode(buffer.getvalue()).decode()

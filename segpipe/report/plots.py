@@ -67,7 +67,7 @@ def bars(
                  for a, b in zip(found.limits[:-1], last[1:], strict=True)],
         "count": [grouped(n) for n in found.bars],
     }  # fmt: skip
-    plot = _figure(
+    plot = figure_of(
         unit,
         of,
         x_axis_type="log" if found.logarithmic else "linear",
@@ -97,7 +97,7 @@ def densities(values: np.ndarray, shape: tuple[int, int]) -> Any:
     high = float(np.nanmax(flat)) if np.isfinite(flat).any() else 1.0
     shades = [_mixed(i / 31) for i in range(32)]
     mapper = LinearColorMapper(palette=shades, low=0.0, high=high or 1.0, nan_color="#ffffff")
-    plot = _figure(
+    plot = figure_of(
         "x (px)",
         "y (px)",
         x_range=(0, shape[1]),
@@ -120,7 +120,7 @@ def pair(values: Mapping[str, float], unit: str) -> Any:
         "says": [f"{figure(v)} {unit}".strip() for v in values.values()],
         "colour": [MARK, BAR, OTHER, OTHER][: len(names)],
     }
-    plot = _figure(unit, "", y_range=names[::-1], tooltips=[("@name", "@says")])
+    plot = figure_of(unit, "", y_range=names[::-1], tooltips=[("@name", "@says")])
     plot.hbar("name", right="value", height=0.6, source=data, fill_color="colour", line_color=None)
     plot.x_range.start = 0
     return plot
@@ -133,7 +133,7 @@ def steps(seconds: Mapping[str, float]) -> Any:
         "value": list(seconds.values()),
         "says": [f"{figure(s)} s" for s in seconds.values()],
     }
-    plot = _figure("seconds", "", y_range=list(seconds)[::-1], tooltips=[("@name", "@says")])
+    plot = figure_of("seconds", "", y_range=list(seconds)[::-1], tooltips=[("@name", "@says")])
     plot.hbar("name", right="value", height=0.7, source=data, fill_color=BAR, line_color=None)
     plot.x_range.start = 0
     plot.height = max(HEIGHT, 60 + 22 * len(seconds))
@@ -144,7 +144,7 @@ def lines(on_seams: Sequence[int], elsewhere: Sequence[int]) -> Any:
     """Return the shares of lines by density, seams against others."""
     n = len(on_seams)
     edges = np.linspace(0, 1, n + 1)
-    plot = _figure("changes of label per pixel of the line", "share of lines", tooltips=[
+    plot = figure_of("changes of label per pixel of the line", "share of lines", tooltips=[
         ("density", "@left{0.00} to @right{0.00}"), ("@kind", "@count"),
     ])  # fmt: skip
     for counts, kind, colour, filled in (
@@ -170,7 +170,8 @@ def lines(on_seams: Sequence[int], elsewhere: Sequence[int]) -> Any:
     return plot
 
 
-def _figure(x: str, y: str, **options: Any) -> Any:
+def figure_of(x: str, y: str, **options: Any) -> Any:
+    """Return an empty plot in the style of the page."""
     from bokeh.plotting import figure as bokeh_figure
 
     plot = bokeh_figure(

@@ -72,8 +72,8 @@ def as_planes(pixels: np.ndarray) -> np.ndarray:
     (3, 4, 5)
     """
     planes = pixels if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
-    if planes.flags.c_contiguous:
-        return planes
+    if planes.flags.c_contiguous or pixels.dtype == np.float16:
+        return np.ascontiguousarray(planes)
     out = np.empty(planes.shape, planes.dtype)
     if pixels.ndim == 3 and pixels.flags.c_contiguous:
         _deinterleave(pixels, out)  # five times as fast as NumPy's copy

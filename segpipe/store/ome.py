@@ -81,6 +81,16 @@ def publish_labels(
     listing.update_attributes({"ome": {"version": "0.5", "labels": sorted(names)}})
 
 
+def publish_probability(
+    folder: Folder, name: str, levels: int, calibration: Calibration, extra: dict[str, Any]
+) -> None:
+    """Write the metadata of probabilities, an image of its own inside the image."""
+    attributes = ImageAttrs(
+        version="0.5", multiscales=[_multiscale(name, levels, calibration, channel=True)]
+    ).model_dump(exclude_none=True)
+    _group(folder, f"probability/{name}").attrs.update({"ome": attributes, "segpipe": extra})
+
+
 def _group(folder: Folder, path: str) -> Any:
     return zarr.open_group(_store(folder), path=path, mode="a", zarr_format=3)
 

@@ -21,6 +21,8 @@ def halve_mean(planes: np.ndarray) -> np.ndarray:
     >>> halve_mean(np.array([[[1, 2, 9], [3, 4, 10]]], np.uint8)).tolist()
     [[[3, 10]]]
     """
+    if planes.dtype == np.float16:  # Numba knows none
+        return halve_mean(planes.astype(np.float32)).astype(np.float16)
     channels, height, width = planes.shape
     half = np.empty((channels, -(-height // 2), -(-width // 2)), planes.dtype)
     if planes.dtype.kind == "f":

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import tempfile
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,11 +48,29 @@ QUICK = {
     "watershed": [{"h": 0.0, "sigma": 0.0}, {"markers": "grid", "step": 13, "sigma": 0.5}],
 }
 """Parameters that keep halos small beside the test images; the default ones are always tried too."""
+QUICK["unet"] = [{"output": "classes", "window": 96}, {"output": "instances", "dynamics": 0.1}]
 CASES = [
     pytest.param(name, parameters, id=f"{name}-{i}")
     for name in methods.everything()
     for i, parameters in enumerate([{}, *QUICK.get(name, [])])
+    if parameters or name != "unet"  # the default model is too slow here; see tests/methods
 ]
+
+
+@cache
+def network() -> str:
+    """Return the file of a small network with random weights."""
+    pytest.importorskip("torch", reason="networks need pip install 'segpipe[nets]'")
+    from tests.nets.tiny import tiny_model
+
+    return str(tiny_model(Path(tempfile.mkdtemp())))
+
+
+def needed(name: str, channels: int = 1) -> dict[str, Any]:
+    """Return parameters that a method cannot do without here."""
+    if name != "unet":
+        return {}
+    return {"model": network()} | ({"channels": [0]} if channels not in (1, 3) else {})
 
 
 def images(rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -74,7 +95,7 @@ NAMES = list(images(np.random.default_rng(0)))
 def labels_of(
     name: str, parameters: dict, image: np.ndarray, mask: np.ndarray | None, **how
 ) -> np.ndarray:
-    method = build_method(name, parameters)
+    method = build_method(name, needed(name, image.shape[2]) | parameters)
     info = ImageInfo(
         image.shape[:2],
         image.shape[2],
@@ -104,7 +125,7 @@ def check(
     np.testing.assert_array_equal(image, before, err_msg="the method changed its input")
     if mask is not None:
         assert (whole[mask == 0] == 0).all()
-        leaves_some = getattr(build_method(name, parameters), "partial", False)
+        leaves_some = getattr(build_method(name, needed(name) | parameters), "partial", False)
         assert (whole[mask == 1] > 0).all() or leaves_some
     present, first = np.unique(whole[whole > 0], return_index=True)
     np.testing.assert_array_equal(present, np.arange(1, len(present) + 1))
@@ -147,7 +168,7 @@ def test_tiled__equals_whole_under_a_mask(
 
 @pytest.mark.parametrize("name", list(methods.everything()))
 def test_method__is_data(name: str) -> None:
-    method = build_method(name, {})
+    method = build_method(name, needed(name))
     assert pickle.loads(pickle.dumps(method)) == method
     assert build_method(name, dataclasses.asdict(method)) == method
     assert method.exactness in ("exact", "certified", "measured")

@@ -1,0 +1,50 @@
+"""Training: `segpipe train`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from segpipe.cli.shared import (
+    EXIT_INTERRUPTED,
+    Changes,
+    ConfigPath,
+    Debug,
+    OutputPath,
+    app,
+    err,
+    out,
+    show,
+)
+
+
+@app.command()
+def train(
+    config: ConfigPath,
+    output: OutputPath = None,
+    set: Changes = None,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Train no further: score and write the best so far.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Train a network from images and labels, or go on with it."""
+    from segpipe.nets.training.launch import launch
+
+    try:
+        result = launch(config, set or (), output, _say, finish=finish)
+        if result:  # of several processes, the first one has it
+            show(result)
+    except KeyboardInterrupt:
+        err.print(
+            "segpipe: interrupted; the last checkpoint is kept, the same command goes on",
+            markup=False,
+        )
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _say(row: dict[str, Any]) -> None:
+    step = row["step"]
+    values = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
+    out.print(f"step {step}  {values}", markup=False)

@@ -1,0 +1,350 @@
+"""Networks: classes or objects by a U-Net, the same for every tiling.
+
+What is computed together is a window of a fixed shape on a grid that the image alone decides
+(`segpipe.nets.windows`); what follows is arithmetic on bytes. So labels do not depend on tiles,
+workers or order, as long as one library computes the network in one precision on processors with
+the same instructions; a run notes which, and refuses to mix them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from segpipe.colour import known
+from segpipe.errors import InputError, RunError
+from segpipe.methods.instances import LEVELS, Rule, instance_passes
+from segpipe.methods.whole import gray, segment
+from segpipe.nets import backends, inference, statistics
+from segpipe.nets.card import Grouping
+from segpipe.nets.files import ModelFile, check_pixel_size, open_model
+from segpipe.nets.grouping import object_planes, rule_of
+from segpipe.nets.inference import Seen
+from segpipe.nets.normalise import Levels
+from segpipe.nets.windows import Layout
+from segpipe.passes import ImageInfo, Output, Pass, Record, Window
+from segpipe.regions import join
+from segpipe.regions.finish import Votes, label_pass
+from segpipe.regions.label import label_codes
+from segpipe.tiles import Grid, Tile
+
+RATES = {"fp32": 90.0, "bf16": 180.0}
+"""Operations per nanosecond of one core."""
+LIBRARY_BYTES = 400 << 20
+
+
+@dataclass(frozen=True)
+class UNet:
+    """Classes or objects by a network (U-Net and others) that was trained on images like this."""
+
+    model: str = "nuclei"
+    """`nuclei` (comes with segpipe), or a file: .safetensors (`segpipe train`), .onnx with a card
+    beside it, a bioimage.io package (rdf.yaml, .zip). In a configuration, a relative path starts at
+    the folder of the YAML."""
+    output: Literal["auto", "classes", "instances"] = "auto"
+    """classes: segments are the connected parts of each class, background is 0; instances: segments
+    are objects; auto: objects if the model finds them."""
+    channels: tuple[int, ...] | None = None
+    """Channels of the image that the model sees, counted from 0; null: all of them. A model of one
+    channel sees the luminance of RGB."""
+    foreground: float | None = None
+    """instances: pixels belong to an object from this probability of not being background, 0 to 1;
+    null: what the model's card says."""
+    marker: float | None = None
+    """instances: objects are left out that are nowhere as deep as this, 0 to 1. The depth is the
+    distance to the rim if the model gives it, else the probability of the interior; null: what the
+    card says."""
+    dynamics: float | None = None
+    """instances: two peaks of depth are two objects if both rise so much above the saddle between
+    them, 0 to 1; lower ones part more; null: what the card says."""
+    min_size: int | None = None
+    """instances: smaller objects (pixels) are left out; null: what the card says."""
+    min_score: float = 0.0
+    """instances: objects are left out whose pixels have less than this probability of their class,
+    on average, 0 to 1."""
+    probabilities: Literal["uint8", "float16", "none"] = "uint8"
+    """How probabilities are kept beside the labels (`probability/…`): in 255ths, as shares of 1, or
+    not at all."""
+    window: int | None = None
+    """Edge in pixels of what the network computes at once, margin included, 64 to 8192; null: 768,
+    or more if the margin is wide. It decides the last bits of probabilities."""
+    backend: Literal["auto", "openvino", "onnxruntime", "torch"] = "auto"
+    """Library that computes the network; auto: the fastest one that is installed."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 is about twice as fast where the processor has it, with 3 digits; auto: the fastest."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a GPU if there is one."""
+    batch: int | None = None
+    """Windows computed together, 1 to 256; null: 1 on a CPU, on a GPU what its memory holds."""
+
+    name: ClassVar[str] = "unet"
+    exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
+    partial: ClassVar[bool] = True
+    """Pixels stay unlabelled: the background."""
+
+    def __post_init__(self) -> None:
+        for field, low, high, advice in (
+            ("foreground", 0.0, 1.0, "0.5 is the middle"),
+            ("marker", 0.0, 1.0, "0 keeps all objects"),
+            ("dynamics", 0.0, 1.0, "lower ones part more"),
+            ("min_score", 0.0, 1.0, "0 keeps all objects"),
+            ("min_size", 1, 1 << 40, "1 keeps all objects"),
+            ("window", 64, 8192, "512 to 1024 are common"),
+            ("batch", 1, 256, "leave it out unless memory is short"),
+        ):
+            value = getattr(self, field)
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"{field} must be {low} to {high}, got {value}; {advice}")
+
+    def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
+        """Return what to do: statistics if needed, the network, regions, canonical labels."""
+        file = open_model(self.model)
+        self._check(file, image)
+        layout = file.frame.layout(image.shape, self.window)
+        levels = statistics.fixed_levels(file)
+        before = () if levels else (_statistics_pass(self, file, image),)
+        network = _network_pass(self, file, layout, levels, image)
+        objects = self._finds_objects(file)
+        # of objects, borders between them have no say
+        classes = object_planes(file.classes) if objects else tuple(range(1, len(file.classes)))
+        votes = Votes("fields", classes, classes)
+        steps = instance_passes(self._rule(file), image) if objects else (_REGIONS,)
+        return (*before, network, *steps, label_pass(image, votes=votes))
+
+    def _finds_objects(self, file: ModelFile) -> bool:
+        if self.output == "auto":
+            return file.grouping is not None
+        return self.output == "instances"
+
+    def _rule(self, file: ModelFile) -> Rule:
+        """Return how fields become objects: by the model's card, unless parameters say else."""
+        names = ("foreground", "marker", "dynamics", "min_size")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        card = (file.grouping or Grouping()).model_copy(update=given)
+        rule = rule_of(card, file.classes, file.distance)
+        return replace(rule, min_score=round(LEVELS * self.min_score))
+
+    def _check(self, file: ModelFile, image: ImageInfo) -> None:
+        """Refuse what the model cannot do on this image."""
+        if self.output == "instances" and file.grouping is None:
+            raise InputError(
+                f"the model {file.name} finds classes ({', '.join(file.classes)}), no objects;"
+                " choose output: classes"
+            )
+        for channel in self.channels or ():
+            if not 0 <= channel < image.channels:
+                raise InputError(
+                    f"channels must be 0 to {image.channels - 1}, got {channel}: the image has"
+                    f" {image.channels}"
+                )
+        given, needed = len(self.channels or range(image.channels)), len(file.channels)
+        if given != needed and not _luminance(self, file, image):
+            raise InputError(
+                f"the model {file.name} needs {needed} channel(s) ({', '.join(file.channels)}), got"
+                f" {given}; name {needed} with channels: […]"
+            )
+        check_pixel_size(file, image.pixel_size, image.pixel_unit)
+
+
+def unet(
+    image: np.ndarray,
+    model: str = "nuclei",
+    *,
+    output: Literal["auto", "classes", "instances"] = "auto",
+    mask: np.ndarray | None = None,
+    **options: Any,
+) -> np.ndarray:
+    """Segment an image by a trained network.
+
+    Parameters
+    ----------
+    image
+        (H, W) or (H, W, C): integers of up to 16 bits or floats. Pixels with NaN or infinity count
+        as masked.
+    model, output
+        See `UNet`.
+    mask
+        (H, W) bool, True where there are pixels to segment; None: everywhere.
+    **options
+        The other parameters of `UNet`.
+
+    Returns
+    -------
+    labels
+        (H, W) uint32: 1..N in raster order of each segment's first pixel; 0 where masked and where
+        there is background.
+
+    Raises
+    ------
+    ValueError
+        If a parameter, the image or the mask is out of its range, or the model does not fit it.
+
+    Notes
+    -----
+    *Tiling*: identical for every tiling, given one library, precision, batch and kind of processor:
+    windows of the network lie on a grid of the whole image, their values become bytes, and the rest
+    is integer arithmetic (`segpipe.methods.instances`). Models that come with a margin derived from
+    their architecture give each pixel what a single window over the whole image would, to rounding;
+    of others' models windows are blended, in integers, and may show where their halo is too small.
+    Cost: that of the network, see ``tests/bench/bench_unet.py``; memory of a window, not the image.
+    For probabilities: ``segpipe.nets.load_model(model).predict(image)``.
+
+    References
+    ----------
+    O. Ronneberger, P. Fischer, T. Brox, U-Net: convolutional networks for biomedical image
+    segmentation, MICCAI 2015, 10.1007/978-3-319-24574-4_28.
+    """
+    parameters = UNet(model, output, **options)
+    return segment(parameters.passes, image, mask)
+
+
+def _statistics_pass(parameters: UNet, file: ModelFile, image: ImageInfo) -> Pass:
+    return Pass(
+        "statistics",
+        partial(_count, parameters, file),
+        reads=_reads(image),
+        merge=statistics.added,
+        solve=statistics.solve(file, _seen_dtype(image.dtype)),
+        cost_ns=4.0 * len(file.channels),
+    )
+
+
+def _network_pass(
+    parameters: UNet,
+    file: ModelFile,
+    layout: Layout,
+    levels: Levels | None,
+    image: ImageInfo,
+) -> Pass:
+    """Return the pass that computes the network, ``fields`` and ``classes`` (0 = background)."""
+    asked = parameters.backend, parameters.precision, parameters.device
+    choice = backends.choose(file, *asked, layout.window, parameters.batch)
+    writes = {"fields": "uint8", "classes": "uint8"}
+    number = len(file.outputs)
+    planes = {"fields": number}
+    kept = {"uint8": ("fields",), "float16": ("probabilities",), "none": ()}
+    if parameters.probabilities == "float16":
+        writes["probabilities"], planes["probabilities"] = "float16", number
+    size = np.dtype(image.dtype).itemsize * image.channels
+    one = layout.window[0] * layout.window[1] * 4
+    return Pass(
+        "network",
+        partial(_infer, parameters, file, layout, levels),
+        reads=_reads(image),
+        writes=writes,
+        planes=planes,
+        keeps=("classes", *kept[parameters.probabilities]),
+        halo=layout.reach + (max(layout.stride) if layout.blend != (0, 0) else 0),
+        align=layout.stride,
+        solve=_same,
+        files=((file.name, file.digest),),
+        bytes_per_pixel=4 * size + 8 * number + (20 * number if layout.blend[0] else 0),
+        fixed_bytes=LIBRARY_BYTES + int(one * (file.values + 3 * number) * choice.batch),
+        cost_ns=layout.work * file.flops / RATES[choice.precision] + 20 * number,
+    )
+
+
+def _reads(image: ImageInfo) -> tuple[str, ...]:
+    return ("image", "mask") if image.masked else ("image",)
+
+
+def _luminance(parameters: UNet, file: ModelFile, image: ImageInfo) -> bool:
+    """Whether a model of one channel looks at an RGB image."""
+    return len(file.channels) == 1 and image.rgb and parameters.channels is None
+
+
+def _seen_dtype(dtype: str) -> str:
+    """Type of what the network sees: float64 is taken as float32."""
+    return "float32" if dtype == "float64" else dtype
+
+
+def _pixels(
+    parameters: UNet, file: ModelFile, image: np.ndarray, mask: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return what the model sees of an image, (h, w, C), and where it counts."""
+    if image.dtype == np.float64:
+        image = image.astype(np.float32)
+    if parameters.channels is not None:
+        image = image[:, :, list(parameters.channels)]
+    elif len(file.channels) == 1 and image.shape[2] == 3:
+        image = gray(image, None)[:, :, None]
+    return image, known(image, mask)
+
+
+def _count(parameters: UNet, file: ModelFile, window: Window, _part: Any) -> Output:
+    """Count the values of a tile."""
+    mask = window.core("mask") if "mask" in window.arrays else None
+    seen = _pixels(parameters, file, window.core("image"), mask)
+    return Output(record=statistics.counted(file, *seen))
+
+
+def _infer(
+    parameters: UNet,
+    file: ModelFile,
+    layout: Layout,
+    levels: Levels | None,
+    window: Window,
+    part: Any,
+) -> Output:
+    """Compute the network for the core of a tile."""
+    tile, shape = window.tile, window.grid.shape
+    asked = parameters.backend, parameters.precision, parameters.device
+    choice = backends.choose(file, *asked, layout.window, parameters.batch)
+    pixels, valid = _pixels(parameters, file, window.arrays["image"], window.arrays.get("mask"))
+    seen = Seen(pixels, valid, tile.window, (shape[0], shape[1]))
+    found = inference.outputs(seen, tile.core, file, layout, levels or part, choice)
+    fields, classes = inference.as_bytes(found, len(file.classes))
+    if valid is not None:
+        nothing = ~valid[tile.inner]
+        fields[:, nothing], classes[nothing], found[:, nothing] = 0, 0, 0
+    arrays = {"fields": np.moveaxis(fields, 0, -1), "classes": classes}
+    if parameters.probabilities == "float16":
+        arrays["probabilities"] = np.moveaxis(found.astype(np.float16), 0, -1)
+    said = json.dumps(choice.notes(), sort_keys=True).encode()
+    return Output(arrays, {"computed": np.frombuffer(said, np.uint8)})
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Solution: how the network was computed, on all tiles alike."""
+
+    notes: dict[str, Any]
+
+    def for_tile(self, _tile: Tile, _record: Record) -> None:
+        """Nothing travels back to the tiles."""
+
+
+def _same(records: Sequence[Record], _grid: Grid, _former: Any) -> Computed:
+    """Refuse to mix what different libraries, precisions or processors have computed."""
+    kinds = sorted({record["computed"].tobytes() for record in records})
+    if len(kinds) > 1:
+        several = "; ".join(kind.decode() for kind in kinds[:3])
+        raise RunError(
+            f"workers computed the network in different ways, so tiles could show: {several}; name"
+            " backend, precision and device, or use equal machines, and start a new run"
+        )
+    return Computed(json.loads(kinds[0]))
+
+
+def _cut(window: Window, _part: Any) -> Output:
+    """Label the connected parts of the classes of a tile."""
+    classes = window.core("classes")
+    regions, n = label_codes(classes, 1, 0)
+    record = join.summary(regions, n, window.tile, window.grid.shape, classes)
+    return Output({"regions": regions}, record)
+
+
+_REGIONS = Pass(
+    "regions",
+    _cut,
+    reads=("classes",),
+    writes={"regions": "uint32"},
+    solve=partial(join.solve, same=join.equal),
+    bytes_per_pixel=16,
+    cost_ns=6.0,
+)

@@ -1,0 +1,144 @@
+"""PyTorch: on the CPU, and on CUDA with pinned memory and deterministic kernels."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from segpipe.nets.backends import Choice, Fetch, Precision, Start
+from segpipe.nets.files import ModelFile
+
+if TYPE_CHECKING:
+    import torch
+
+OPSET = 17
+SHARE = 0.5
+"""Of the free memory of a GPU that a batch may take: the other half is for workspaces."""
+LARGEST_BATCH = 64
+
+
+def precisions(device: str) -> tuple[Precision, ...]:
+    """Return what this machine computes, the fastest first."""
+    import torch
+
+    fast = device == "cuda" and torch.cuda.is_bf16_supported()
+    if device == "cpu":  # emulated where the processor has no such instructions
+        fast = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return ("bf16", "fp32") if fast else ("fp32",)
+
+
+def load(file: ModelFile, choice: Choice, window: tuple[int, int], threads: int) -> Start:
+    """Return the network on its device."""
+    import torch
+
+    network = _network(file, choice)
+    compute = _on_cuda(network) if choice.device == "cuda" else _on_cpu(network, threads)
+    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[choice.precision]
+
+    def start(batch: np.ndarray) -> Fetch:
+        return halving(lambda part: compute(part, dtype), batch, torch.OutOfMemoryError)
+
+    return start
+
+
+def halving(
+    compute: Callable[[np.ndarray], Fetch], batch: np.ndarray, full: type[BaseException]
+) -> Fetch:
+    """Compute a batch; if memory runs out (`full` is raised), in halves.
+
+    Notes
+    -----
+    Results are fetched at once where a batch was halved: what waits keeps its memory.
+    """
+    try:
+        return compute(batch)
+    except full:
+        if len(batch) == 1:
+            raise
+    middle = len(batch) // 2
+    parts = [halving(compute, half, full)() for half in (batch[:middle], batch[middle:])]
+    found = np.concatenate(parts)
+    return lambda: found
+
+
+def batch_for(file: ModelFile, window: tuple[int, int], precision: Precision) -> int:
+    """Return how many windows the memory of the GPU holds, a power of two."""
+    import torch
+
+    free, _total = torch.cuda.mem_get_info()
+    size = {"bf16": 2, "fp32": 4}[precision]
+    one = max(1.0, file.values * window[0] * window[1] * size)
+    most = max(1, min(LARGEST_BATCH, int(free * SHARE / one)))
+    return 1 << (most.bit_length() - 1)
+
+
+def as_onnx(file: ModelFile, batch: int, window: tuple[int, int]) -> bytes:
+    """Export our network for one shape of input."""
+    import torch
+
+    from segpipe.nets.weights import load_network
+
+    network, _card = load_network(file.path)
+    buffer = io.BytesIO()
+    example = torch.zeros(batch, len(file.channels), *window)
+    with warnings.catch_warnings():
+        # the newer exporter needs a package more, and gives the same graph
+        warnings.simplefilter("ignore")
+        torch.onnx.export(network, (example,), buffer, dynamo=False, opset_version=OPSET)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _network(file: ModelFile, choice: Choice) -> torch.nn.Module:
+    import torch
+
+    from segpipe.nets.weights import load_network
+
+    network, _card = load_network(file.path)
+    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[choice.precision]
+    return network.to(choice.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _on_cpu(network: torch.nn.Module, threads: int) -> Callable[..., Fetch]:
+    import torch
+
+    def compute(batch: np.ndarray, dtype: torch.dtype) -> Fetch:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)  # the number of threads decides the last bits
+        try:
+            with torch.inference_mode():
+                x = torch.from_numpy(batch).to(dtype, memory_format=torch.channels_last)
+                found = network(x).float().numpy()
+        finally:
+            torch.set_num_threads(before)
+        return lambda: found
+
+    return compute
+
+
+def _on_cuda(network: torch.nn.Module) -> Callable[..., Fetch]:
+    import torch
+
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = False, True, False
+    matmul.allow_tf32 = False
+
+    def compute(batch: np.ndarray, dtype: torch.dtype) -> Fetch:
+        with torch.inference_mode():
+            there = torch.from_numpy(batch).pin_memory().to("cuda", non_blocking=True)
+            found = network(there.to(dtype, memory_format=torch.channels_last)).float()
+            here = torch.empty(found.shape, pin_memory=True)
+            here.copy_(found, non_blocking=True)
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done.record()
+
+        def fetch() -> np.ndarray:
+            done.synchronize()
+            return here.numpy()
+
+        return fetch
+
+    return compute
