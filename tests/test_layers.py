@@ -55,8 +55,9 @@ ALLOWED = {
         "verify",
     },
     "export": {"errors", "export", "provenance", "store"},
-    "score": {"", "errors", "provenance", "quality", "readers", "store", "tiles"},
-    "view": {"errors", "quality", "store", "report", "tiles", "view"},
+    "score": {"", "errors", "quality", "score_labels", "tiles", "readers"},
+    "score_labels": {"errors", "provenance", "readers", "store", "tiles"},
+    "view": {"errors", "quality", "readers", "store", "report", "tiles", "view"},
     "progress": set(),
     "worker": set(),
     "cli": {
