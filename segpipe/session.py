@@ -12,7 +12,7 @@ from segpipe.config import Config, load, load_cluster, parse
 from segpipe.engine import Executor, Watch
 from segpipe.errors import InputError, RunError
 from segpipe.plan import Plan, make_plan
-from segpipe.provenance import read_state
+from segpipe.provenance import chosen_stage, complete_state, read_state
 from segpipe.readers import open_mask, open_source
 from segpipe.run import Run, open_run
 from segpipe.store import IMAGE, table_name
@@ -122,13 +122,8 @@ def summary(run: Run, dashboard: str | None) -> dict[str, str]:
 
 def digest_of(run: str, stage: str | None = None) -> str:
     """Compute the digest of a finished run's labels from the pixels."""
-    labels = _complete(run)["labels"]
-    names = list(labels)
-    if stage is None and len(names) > 1:
-        raise InputError(f"the run has several label images: choose with --stage {'|'.join(names)}")
-    if stage is not None and stage not in names:
-        raise InputError(f"the run has no label image `{stage}`; it has {', '.join(names)}")
-    name = stage or names[0]
+    state = complete_state(run, Folder(run))
+    name, labels = chosen_stage(state, stage), state["labels"]
     found = label_digest(Folder(run) / IMAGE, f"labels/{name}/0")
     if found != labels[name]["digest"]:
         raise RunError(
@@ -138,22 +133,20 @@ def digest_of(run: str, stage: str | None = None) -> str:
     return found
 
 
+def is_complete(run: str) -> bool:
+    """Whether there is nothing left to do in a run folder."""
+    return bool(_state(run)["state"] == "complete")
+
+
 def verify_run(run: str) -> list[str]:
     """Read everything again; return a line for each thing that is not as it was written."""
-    return verify(Folder(run), _complete(run))
+    return verify(Folder(run), complete_state(run, Folder(run)))
 
 
 def _state(run: str) -> dict[str, Any]:
     state = read_state(Folder(run))
     if state is None:
         raise InputError(f"there is no run in {run} (no run.json)")
-    return state
-
-
-def _complete(run: str) -> dict[str, Any]:
-    state = _state(run)
-    if state["state"] != "complete":
-        raise InputError(f"the run in {run} is not complete; go on with `segpipe resume {run}`")
     return state
 
 

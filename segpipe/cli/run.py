@@ -48,8 +48,11 @@ def resume(
     debug: Debug = False,
 ) -> None:
     """Go on with an interrupted run: what is finished and intact is not done again."""
-    from segpipe.session import stored_config
+    from segpipe.session import is_complete, stored_config
 
+    if is_complete(run):
+        out.print(f"the run in {run} is complete: nothing to do; see {run}/report.html")
+        return
     _work(stored_config(run, cluster, workers), resume=True)
 
 
