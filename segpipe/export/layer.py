@@ -99,6 +99,12 @@ def open_layer(run: str, stage: str | None) -> Layer:
     )
 
 
+def has_place(run: str) -> bool:
+    """Whether the image of a run has a coordinate system."""
+    source = complete_state(run, Folder(run))["source"]
+    return source.get("transform") is not None and source.get("crs") is not None
+
+
 def read_rows(width: int, chunk: int) -> int:
     """Return how many rows to read at a time: a row of chunks, or parts of it if that is too much.
 
