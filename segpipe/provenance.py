@@ -110,6 +110,30 @@ def read_state(folder: Folder, document: str = RUN) -> dict[str, Any] | None:
     return stored
 
 
+def complete_state(run: str, folder: Folder) -> dict[str, Any]:
+    """Return the state of a finished run.
+
+    Raises
+    ------
+    InputError
+        There is no run, or it is not complete.
+    """
+    state = read_state(folder)
+    if state is None:
+        raise InputError(f"there is no run in {run} (no run.json)")
+    if state["state"] != "complete":
+        raise InputError(f"the run in {run} is not complete; go on with `segpipe resume {run}`")
+    return state
+
+
+def chosen_stage(state: Mapping[str, Any], stage: str | None) -> str:
+    """Return which label image of a run is meant: the last stage's unless one is named."""
+    names = list(state["labels"])
+    if stage is not None and stage not in names:
+        raise InputError(f"the run has no label image `{stage}`; it has {', '.join(names)}")
+    return stage or names[-1]
+
+
 def note_step(state: dict[str, Any], title: str, begun: float, reports: list[Report]) -> None:
     """Write down what a step took: tasks done and reused, seconds by phase, peak memory."""
     fresh = [report.meta for report in reports if not report.reused]
@@ -139,11 +163,46 @@ def timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def _difference(stored: Mapping[str, Any], plan: Plan) -> str:
+    """Say what a run in the folder has and this one has not."""
+    theirs, ours = _flat(stored["config"]), _flat(json.loads(json.dumps(_resolved(plan))))
+    theirs |= {"version": stored.get("segpipe"), "tile": stored["tile"]}
+    ours |= {"version": segpipe.__version__, "tile": list(plan.grid.size)}
+    # what never changes a result may differ
+    keys = [k for k in {**theirs, **ours} if not k.startswith(("cluster", "report", "output"))]
+    keys = [k for k in keys if k not in ("tiles.size", "max_pixels")]
+    found = [
+        f"its {key} is {theirs.get(key)!r}, here {ours.get(key)!r}"
+        for key in keys
+        if theirs.get(key) != ours.get(key)
+    ]
+    # one stage, as most users have, is written without its number
+    if len(plan.stages) == 1:
+        found = [text.replace("its stages.0.", "its ", 1) for text in found]
+    return "; ".join(found[:4]) or "the same settings, but the input or the mask has changed"
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted key; those that are not set are left out.
+
+    >>> _flat({"a": {"b": 1}, "c": [{"d": 2}], "e": None})
+    {'a.b': 1, 'c.0.d': 2}
+    """
+    if isinstance(values, list) and any(isinstance(value, dict) for value in values):
+        values = dict(enumerate(values))
+    if not isinstance(values, dict):
+        return {} if values is None else {prefix.rstrip("."): values}
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{prefix}{key}.")
+    return found
+
+
 def _check_same(folder: Folder, stored: dict[str, Any], plan: Plan, *, resume: bool) -> None:
     if stored["identity"] != plan.identity or stored["tile"] != list(plan.grid.size):
         raise InputError(
-            f"the output folder {folder} holds another run (other input, method, parameters, tile "
-            f"size or version); choose another `output`, or delete it"
+            f"the output folder {folder} holds another run ({_difference(stored, plan)}); choose "
+            f"another `output`, or delete it"
         )
     if stored["state"] == "complete":
         raise InputError(
@@ -223,6 +282,7 @@ def _resolved(plan: Plan) -> dict[str, Any]:
         {
             "method": stage.method.name,
             "name": stage.name,
+            "reads": stage.reads,
             "parameters": dataclasses.asdict(stage.method),  # type: ignore[call-overload]
         }
         for stage in plan.stages

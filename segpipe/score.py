@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,13 +22,9 @@ import numpy as np
 import segpipe
 from segpipe import quality
 from segpipe.errors import InputError
-from segpipe.provenance import read_state
-from segpipe.readers import SourceInfo
-from segpipe.readers.labels import LabelSource, is_vector, open_labels
-from segpipe.store import IMAGE
-from segpipe.store.arrays import Region
-from segpipe.store.folder import Folder
-from segpipe.tiles import Box, Grid, Tile
+from segpipe.readers.labels import LabelSource
+from segpipe.score_labels import RunLabels, open_all
+from segpipe.tiles import Grid, Tile
 
 TILE = 2048
 """Edge of a tile (px); at the usual tolerance windows are 12 % larger for a 16384 px image."""
@@ -55,7 +50,8 @@ class Options:
     ignore_labels: tuple[int, ...] = ()
     """Values of the labels whose pixels do not count."""
     classes: bool = False
-    """Labels are classes: Dice and Jaccard."""
+    """Dice and Jaccard of classes: those that the table of a run gives its segments, else the
+    labels are the classes."""
     instances: bool = False
     """Labels are objects, 0 is background: PQ and AP."""
     thresholds: tuple[float, ...] = quality.THRESHOLDS
@@ -115,97 +111,22 @@ def score_files(
             stack.callback(source.close)
         radius = quality.tolerance(found.info.shape) if options.radius is None else options.radius
         counts = _count(found, annotators, radius, options, tile, progress)
+        known = found.classes() if options.classes and isinstance(found, RunLabels) else None
         pairs = zip(annotators, counts, strict=True)
-        results = [_scores(source.name, each, options) for source, each in pairs]
+        results = [_scores(source.name, each, options, known) for source, each in pairs]
     return {
         "segpipe": segpipe.__version__,
         "labels": found.name,
         "shape": list(found.info.shape),
         "tolerance": radius,
         "options": dataclasses.asdict(options),
+        "classes_of": ("segments" if known else "labels") if options.classes else None,
         "mean": {
             name: float(np.mean([one["scores"][name] for one in results]))
             for name in results[0]["scores"]
         },
         "annotators": results,
     }
-
-
-def open_all(
-    labels: str, truths: Sequence[str], stage: str | None = None
-) -> tuple[LabelSource, list[LabelSource]]:
-    """Open labels and truth; vector files are drawn on the pixels of the rasters."""
-    if not truths:
-        raise InputError("there is no ground truth to score against; give --truth")
-    run = _of_run(labels, stage)
-    image = None if run is None else run.info
-    found: dict[str, list[LabelSource]] = {} if run is None else {labels: [run]}
-    for where in sorted(dict.fromkeys([labels, *truths]), key=is_vector):
-        if where not in found:
-            found[where] = open_labels(where, image)
-        info = found[where][0].info
-        image = info if image is None or image.transform is None else image
-    if len(found[labels]) > 1:
-        raise InputError(
-            f"{labels} holds {len(found[labels])} label images, and one can be scored at a time; "
-            "choose an array with FILE::NAME, or write each to a file of its own"
-        )
-    ours = found[labels][0]
-    annotators = [source for where in truths for source in found[where]]
-    for source in annotators:
-        if source.info.shape != ours.info.shape:
-            raise InputError(
-                f"{source.name} has {_size(source)} pixels, the labels {labels} have "
-                f"{_size(ours)}; give a ground truth of the same image at the same size"
-            )
-    return ours, annotators
-
-
-@dataclass(frozen=True)
-class RunLabels:
-    """A label image of a finished run."""
-
-    folder: Folder
-    path: str
-    info: SourceInfo
-    """The image that was segmented."""
-
-    @property
-    def name(self) -> str:
-        """Where the label image lies."""
-        return str(self.folder / self.path.removesuffix("/0"))
-
-    def read(self, box: Box) -> tuple[np.ndarray, None]:
-        """Return the labels of `box`."""
-        return Region(self.folder, self.path, box).read(), None
-
-    def close(self) -> None:
-        """Do nothing: no handle is kept."""
-
-
-def _of_run(where: str, stage: str | None) -> RunLabels | None:
-    """Open the label image of a run; None when there is no run in `where`."""
-    folder = Folder(where)
-    named = not Path(where.split("?")[0]).suffix  # a run in an object store; files have endings
-    state = read_state(folder) if (folder.local.is_dir() if folder.local else named) else None
-    if state is None:
-        if stage is not None:
-            raise InputError(f"--stage names a label image of a run, and {where} is no run folder")
-        return None
-    if state["state"] != "complete":
-        raise InputError(f"the run in {where} is not complete; go on with `segpipe resume {where}`")
-    names = list(state["labels"])
-    if stage is None and len(names) > 1:
-        raise InputError(f"the run has several label images: choose with --stage {'|'.join(names)}")
-    if stage is not None and stage not in names:
-        raise InputError(f"the run has no label image `{stage}`; it has {', '.join(names)}")
-    image = SourceInfo(**state["source"])
-    image = dataclasses.replace(image, shape=(image.shape[0], image.shape[1]))
-    return RunLabels(folder / IMAGE, f"labels/{stage or names[0]}/0", image)
-
-
-def _size(source: LabelSource) -> str:
-    return f"{source.info.shape[0]} x {source.info.shape[1]}"
 
 
 @dataclass
@@ -286,7 +207,12 @@ def _count_tile(tile: Tile, pair: Any, radius: int, options: Options) -> Counted
     return quality.overlaps(labels[tile.inner], truth[tile.inner], part), edges
 
 
-def _scores(name: str, counts: Counted, options: Options) -> dict[str, Any]:
+def _scores(
+    name: str,
+    counts: Counted,
+    options: Options,
+    known: tuple[np.ndarray, np.ndarray] | None = None,
+) -> dict[str, Any]:
     """Compute all scores against one annotator."""
     rows, edges = counts
     try:
@@ -296,7 +222,7 @@ def _scores(name: str, counts: Counted, options: Options) -> dict[str, Any]:
     scores = quality.region_scores(table, edges, options.share)
     more: dict[str, Any] = {}
     if options.classes:
-        values, found = quality.class_scores(table)
+        values, found = quality.class_scores(_by_class(rows, known, name) if known else table)
         scores |= values
         more["classes"] = _class_rows(found)
     if options.instances:
@@ -313,6 +239,24 @@ def _scores(name: str, counts: Counted, options: Options) -> dict[str, Any]:
         "scores": scores,
         **more,
     }
+
+
+def _by_class(
+    rows: np.ndarray, known: tuple[np.ndarray, np.ndarray], name: str
+) -> quality.Contingency:
+    """Put the class of each segment in its place.
+
+    Pixels of no segment are class 0, the background; where segments have that class themselves,
+    they are outside of what was segmented and do not count.
+    """
+    labels, classes = known
+    rows = (rows[rows[:, 0] != 0] if (classes == 0).any() else rows).copy()
+    inside = rows[:, 0] != 0
+    rows[inside, 0] = classes[np.searchsorted(labels, rows[inside, 0])]
+    try:
+        return quality.tabulate(quality.combine(rows))
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from error
 
 
 def _class_rows(found: quality.Classes) -> list[dict[str, Any]]:

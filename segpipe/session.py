@@ -13,7 +13,7 @@ from segpipe.engine import Executor, Watch
 from segpipe.errors import InputError, RunError
 from segpipe.kernels import are_compiled
 from segpipe.plan import Limits, Plan, make_plan
-from segpipe.provenance import read_state
+from segpipe.provenance import chosen_stage, complete_state, read_state
 from segpipe.readers import open_mask, open_source
 from segpipe.run import Run, open_run
 from segpipe.store import IMAGE, table_name
@@ -165,14 +165,9 @@ def _times(state: dict[str, Any], pixels: int) -> str:
 
 def digest_of(run: str, stage: str | None = None) -> str:
     """Compute the digest of a finished run's labels from the pixels."""
-    state = _complete(run)
-    names, labels = list(state["labels"]), state["labels"] | state.get("maps", {})
-    if stage is None and len(names) > 1:
-        raise InputError(f"the run has several label images: choose with --stage {'|'.join(names)}")
-    names = list(labels)
-    if stage is not None and stage not in names:
-        raise InputError(f"the run has no label image `{stage}`; it has {', '.join(names)}")
-    name = stage or names[0]
+    state = complete_state(run, Folder(run))
+    labels = state["labels"] | state.get("maps", {})
+    name = stage if stage is not None and stage in labels else chosen_stage(state, stage)
     found = label_digest(Folder(run) / IMAGE, f"labels/{name}/0")
     if found != labels[name]["digest"]:
         raise RunError(
@@ -184,25 +179,23 @@ def digest_of(run: str, stage: str | None = None) -> str:
 
 def labels_of(run: str) -> dict[str, Any]:
     """Return what a finished run says of its label images, by stage."""
-    return dict(_complete(run)["labels"])
+    return dict(complete_state(run, Folder(run))["labels"])
+
+
+def is_complete(run: str) -> bool:
+    """Whether there is nothing left to do in a run folder."""
+    return bool(_state(run)["state"] == "complete")
 
 
 def verify_run(run: str) -> list[str]:
     """Read everything again; return a line for each thing that is not as it was written."""
-    return verify(Folder(run), _complete(run))
+    return verify(Folder(run), complete_state(run, Folder(run)))
 
 
 def _state(run: str) -> dict[str, Any]:
     state = read_state(Folder(run))
     if state is None:
         raise InputError(f"there is no run in {run} (no run.json)")
-    return state
-
-
-def _complete(run: str) -> dict[str, Any]:
-    state = _state(run)
-    if state["state"] != "complete":
-        raise InputError(f"the run in {run} is not complete; go on with `segpipe resume {run}`")
     return state
 
 

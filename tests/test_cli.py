@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -170,3 +171,34 @@ def test_corrupt_tile__fails_with_its_place_and_can_be_resumed(files: Path, tmp_
     path.write_bytes(intact[:offset] + b"\x55" * 2000 + intact[offset + 2000 :])
     text = segpipe("run", files / "run.yaml", "--input", path, "--output", tmp_path / "r", code=2)
     assert "c.tif" in text
+
+
+def test_resume__of_a_complete_run_has_nothing_to_do(files: Path) -> None:
+    said = segpipe("resume", files / "done")
+    assert "is complete: nothing to do" in said
+
+
+def test_another_run__is_named(files: Path) -> None:
+    said = segpipe("run", files / "run.yaml", "--set", "parameters.step=11", code=2)
+    assert "holds another run (its parameters.step is 12, here 11); choose" in said
+
+
+def test_stage__is_the_last_and_said(files: Path, tmp_path: Path) -> None:
+    (tmp_path / "two.yaml").write_text(
+        f"input: {files}/a.tif\noutput: {tmp_path}/run\ncluster: {{workers: none}}\nstages:\n"
+        "  - {method: slic, parameters: {step: 12}}\n"
+        "  - {method: region-merging, reads: slic, parameters: {threshold: 6}}\n"
+    )
+    segpipe("run", tmp_path / "two.yaml")
+    state = json.loads((tmp_path / "run/run.json").read_text())
+    (tmp_path / "run/run.json").write_text(json.dumps(state | {"state": "running"}))
+    segpipe("resume", tmp_path / "run")  # knows what each stage reads
+    said = segpipe("digest", tmp_path / "run")
+    assert "stage region-merging, the last (--stage: slic)" in said
+    named = segpipe("digest", tmp_path / "run", "--stage", "region-merging")
+    assert "the last" not in named
+    assert named.split()[-1] in said
+    assert segpipe("digest", tmp_path / "run", "--stage", "slic").split()[-1] not in said
+    target = tmp_path / "a.csv"
+    assert "the last" in segpipe("export", tmp_path / "run", "--to", target)
+    assert len(target.read_text().splitlines()) > 2

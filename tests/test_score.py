@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import tifffile
 from PIL import Image
@@ -39,11 +40,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def labels_of(files: Path) -> np.ndarray:
+    return arrays_of(files / "run", "slic")
+
+
+def arrays_of(run: Path, stage: str) -> np.ndarray:
     from segpipe.store import IMAGE
     from segpipe.store.arrays import open_array
     from segpipe.store.folder import Folder
 
-    return np.asarray(open_array(Folder(str(files / "run")) / IMAGE, "labels/slic/0")[:])
+    return np.asarray(open_array(Folder(str(run)) / IMAGE, f"labels/{stage}/0")[:])
 
 
 def test_score__of_a_run_equals_that_of_the_arrays(files: Path) -> None:
@@ -111,6 +116,26 @@ def test_score__nodata_of_the_truth_does_not_count(tmp_path: Path) -> None:
     np.save(tmp_path / "l.npy", np.array([[1, 1, 2, 2], [1, 1, 2, 9]]))
     (found,) = score_files(f"{tmp_path}/l.npy", [f"{tmp_path}/t.tif"])["annotators"]
     assert (found["pixels"], found["ignored"], found["scores"]["rand"]) == (7, 1, 1.0)
+
+
+@pytest.mark.parametrize("background", ["null", "0"])
+def test_classes__of_the_segments_of_a_run(files: Path, tmp_path: Path, background: str) -> None:
+    """The table says which class each segment is; label 0 is class 0 when no segment is."""
+    truth = np.asarray(Image.open(files / "truth.png"))
+    (tmp_path / "a.yaml").write_text(
+        f"input: {files}/a.tif\noutput: {tmp_path}/run\nmethod: threshold\n"
+        f"parameters: {{rule: fixed, levels: [60, 120], background: {background}}}\ncluster: {{workers: none}}\n"
+    )
+    segpipe("run", tmp_path / "a.yaml")
+    labels = arrays_of(tmp_path / "run", "threshold")
+    table = pq.read_table(tmp_path / "run/segments.parquet")
+    of_label = np.concatenate([[0], table["class"].to_numpy()])
+    expected = quality.class_scores(quality.contingency(of_label[labels], truth))[0]
+    assert (labels == 0).any() == (background == "0")
+    found = score_files(str(tmp_path / "run"), [f"{files}/truth.png"], Options(classes=True))
+    assert found["classes_of"] == "segments"
+    assert {name: found["mean"][name] for name in expected} == expected
+    assert len({row["class"] for row in found["annotators"][0]["classes"]}) > 2
 
 
 def test_command__tables_and_json(files: Path, tmp_path: Path) -> None:

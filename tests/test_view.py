@@ -261,6 +261,31 @@ def test_view__a_browser_draws_image_and_labels(
     assert (np.abs(truth[np.ix_(*inside)].astype(int) - drawn).max(-1) > 8).mean() > 0.9
 
 
+def test_view__truth_that_does_not_fit_is_refused(run: Folder, tmp_path: Path) -> None:
+    Image.fromarray(TRUTH[:100]).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="100 x 1300 pixels, the image has 1100 x 1300"):
+        open_viewer(run.where, truth=[str(tmp_path / "a.png")])
+
+
+@needs_chromium
+def test_view__draws_truth_from_a_file(run: Folder, tmp_path: Path) -> None:
+    Image.fromarray(TRUTH - 1).save(tmp_path / "a.png")  # 0 in the upper half: nothing there
+    viewer = open_viewer(run.where, truth=[str(tmp_path / "a.png")])
+    assert list(layers(viewer)) == ["image", "probability/net", "cells", "truth", "truth 1"]
+    with viewer.config_state.txn() as controls, viewer.txn() as shown:
+        controls.show_ui_controls = controls.show_panel_borders = shown.show_scale_bar = False
+        shown.layers["cells"].visible = False
+    with opened(viewer.get_viewer_url(), tmp_path / "log"):
+        before = _drawn(viewer).astype(int)
+        with viewer.txn() as shown:
+            shown.layers["truth 1"].visible = True
+        changed = np.abs(_drawn(viewer).astype(int) - before).max(-1) > 8
+    assert len(console((tmp_path / "log").read_text())) == 1
+    middle = len(changed) // 2
+    assert changed[: middle - 10].mean() < 0.02
+    assert changed[middle + 10 : middle + 200, 300:600].mean() > 0.9
+
+
 @needs_chromium
 def test_view__segments_can_be_searched(run: Folder, tmp_path: Path) -> None:
     """What a user types into the segment list: the browser counts as the table does."""

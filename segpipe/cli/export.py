@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from segpipe.cli.shared import Debug, RunPath, app, out
+from segpipe.cli.shared import Debug, RunPath, StageOption, app, err, out, say_stage
 
 
 @app.command()
@@ -20,12 +20,20 @@ def export(
             show_default=False,
         ),
     ],
-    stage: Annotated[str | None, typer.Option(help="Label image, when there are several.")] = None,
+    stage: StageOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     debug: Debug = False,
 ) -> None:
     """Write the segments as polygons, raster or table for QGIS, GDAL, geopandas and others."""
     from segpipe.export import export as write
+    from segpipe.export.layer import has_place
 
+    say_stage(run, stage)
+    if to.lower().endswith(".geojson") and not has_place(run):
+        err.print(
+            "note: the image has no coordinate system, so coordinates are pixels, y down; programs "
+            "take those of GeoJSON for longitude and latitude, so set none there, or use .gpkg",
+            style="yellow",
+        )
     for path in write(run, to, stage, force=force):
         out.print(path, markup=False)

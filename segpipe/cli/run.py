@@ -60,7 +60,7 @@ def resume(
     A collection is looked through again: new and changed images are done, too.
     """
     from segpipe.collection import session as collection
-    from segpipe.session import stored_config
+    from segpipe.session import is_complete, stored_config
 
     if collection.is_collection_folder(run):
         chosen = collection.stored_config(run, cluster, workers)
@@ -70,6 +70,9 @@ def resume(
         raise typer.BadParameter(
             "is for collections; a run tries again anyway", param_hint="--retry"
         )
+    if is_complete(run):
+        out.print(f"the run in {run} is complete: nothing to do; see {run}/report.html")
+        return
     _work(stored_config(run, cluster, workers), resume=True)
 
 

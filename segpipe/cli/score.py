@@ -12,7 +12,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from segpipe.cli.shared import Debug, app, err, out
+from segpipe.cli.shared import Debug, StageOption, app, err, out, say_stage
 
 CLASSES = 30
 """Most classes shown in the terminal; the JSON has all."""
@@ -33,7 +33,12 @@ def score(
         ),
     ],
     classes: Annotated[
-        bool, typer.Option("--classes", help="Labels are classes: Dice, Jaccard.")
+        bool,
+        typer.Option(
+            "--classes",
+            help="Dice, Jaccard: of the segments' classes where the run's table has them, else "
+            "labels are classes.",
+        ),
     ] = False,
     instances: Annotated[
         bool, typer.Option("--instances", help="Labels are objects, 0 is background: PQ, AP.")
@@ -57,9 +62,7 @@ def score(
         list[int] | None,
         typer.Option(help="Value of LABELS that does not count (0 outside a mask), repeatable."),
     ] = None,
-    stage: Annotated[
-        str | None, typer.Option(help="Label image of the run, when there are several.")
-    ] = None,
+    stage: StageOption = None,
     each: Annotated[
         bool, typer.Option("--each", help="Show every annotator instead of the meanings.")
     ] = False,
@@ -80,6 +83,8 @@ def score(
         instances=instances,
         **({"thresholds": tuple(iou)} if iou else {}),
     )
+    if not Path(labels).is_file():
+        say_stage(labels, stage)
     with _progress() as told:
         result = score_files(labels, truth, options, stage=stage, progress=told)
     if json is not None:

@@ -44,6 +44,10 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes on th
 Retry = Annotated[
     bool, typer.Option("--retry", help="Try images of a collection that were set aside again.")
 ]
+StageOption = Annotated[
+    str | None,
+    typer.Option("--stage", help="Which label image of several stages; the last one's if omitted."),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
@@ -54,6 +58,18 @@ def _version(
     if version:
         out.print(segpipe.__version__)
         raise typer.Exit
+
+
+def say_stage(run: str, stage: str | None) -> None:
+    """Say which label image is meant when a run has several and none was chosen."""
+    from segpipe.provenance import chosen_stage, read_state
+    from segpipe.store.folder import Folder
+
+    state = None if stage is not None else read_state(Folder(run))
+    if state is not None and len(state["labels"]) > 1:
+        name = chosen_stage(state, None)
+        others = ", ".join(other for other in state["labels"] if other != name)
+        err.print(f"stage {name}, the last (--stage: {others})", style="dim", markup=False)
 
 
 def show(result: dict[str, str]) -> None:

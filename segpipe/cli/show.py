@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from segpipe.cli.shared import EXIT_FAILED, Debug, RunPath, app, err, out
+from segpipe.cli.shared import EXIT_FAILED, Debug, RunPath, StageOption, app, err, out, say_stage
 
 
 @app.command()
@@ -37,15 +37,18 @@ def methods(
 @app.command()
 def digest(
     run: RunPath,
-    stage: Annotated[str | None, typer.Option(help="Label image, when there are several.")] = None,
+    stage: StageOption = None,
     debug: Debug = False,
 ) -> None:
     """Print the SHA-256 of a run's labels: equal labels, equal digest, whatever the tiles were."""
     from segpipe import session
     from segpipe.collection import session as collection
 
-    of = collection if collection.is_collection_folder(run) else session
-    print(of.digest_of(run, stage))
+    if collection.is_collection_folder(run):
+        print(collection.digest_of(run, stage))
+        return
+    say_stage(run, stage)
+    print(session.digest_of(run, stage))
 
 
 @app.command()
@@ -68,6 +71,10 @@ def verify(run: RunPath, debug: Debug = False) -> None:
 @app.command()
 def view(
     run: RunPath,
+    truth: Annotated[
+        list[str] | None,
+        typer.Option(help="Ground truth to lay over the image, as `segpipe score` takes it."),
+    ] = None,
     port: Annotated[int, typer.Option(help="Port; 0 = any free one.")] = 0,
     bind: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     debug: Debug = False,
@@ -75,4 +82,6 @@ def view(
     """Look at image and labels in the browser (neuroglancer, offline, this machine only)."""
     from segpipe.view import serve
 
-    serve(run, port=port, bind=bind, say=lambda text: out.print(text, markup=False))
+    serve(
+        run, truth=truth or (), port=port, bind=bind, say=lambda text: out.print(text, markup=False)
+    )

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from segpipe.errors import InputError, RunError
 from segpipe.export.rings import PIXELS, Transform
-from segpipe.provenance import read_state
+from segpipe.provenance import chosen_stage, complete_state
 from segpipe.store import IMAGE
 from segpipe.store.arrays import open_array
 from segpipe.store.folder import Folder
@@ -80,20 +80,11 @@ def open_layer(run: str, stage: str | None) -> Layer:
     Raises
     ------
     InputError
-        There is no finished run, or it has no such label image, or several and none was chosen.
+        There is no finished run, or it has no such label image.
     """
     folder = Folder(run)
-    state = read_state(folder)
-    if state is None:
-        raise InputError(f"there is no run in {run} (no run.json)")
-    if state["state"] != "complete":
-        raise InputError(f"the run in {run} is not complete; go on with `segpipe resume {run}`")
-    names = list(state["labels"])
-    if stage is None and len(names) > 1:
-        raise InputError(f"the run has several label images: choose with --stage {'|'.join(names)}")
-    if stage is not None and stage not in names:
-        raise InputError(f"the run has no label image `{stage}`; it has {', '.join(names)}")
-    name = stage or names[0]
+    state = complete_state(run, folder)
+    name, names = chosen_stage(state, stage), list(state["labels"])
     source = state["source"]
     placed = source.get("transform") is not None
     return Layer(
@@ -106,6 +97,12 @@ def open_layer(run: str, stage: str | None) -> Layer:
         crs=source.get("crs") if placed else None,
         pixel_unit=source.get("pixel_unit"),
     )
+
+
+def has_place(run: str) -> bool:
+    """Whether the image of a run has a coordinate system."""
+    source = complete_state(run, Folder(run))["source"]
+    return source.get("transform") is not None and source.get("crs") is not None
 
 
 def read_rows(width: int, chunk: int) -> int:

@@ -32,6 +32,8 @@ ROW_GROUP = 1 << 16
 """Most rows of a Parquet row group: readers can skip those outside of where they look."""
 PARTS = 100
 """Parts of a pixel that GeoJSON's decimals tell apart, at least."""
+PIXELS_SAID = "pixels, without a coordinate system: x = column, y = row, downwards"
+"""Stands in GeoJSON files that are not in longitude and latitude."""
 METRES_PER_DEGREE = 111_320
 BOX = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
 
@@ -43,7 +45,7 @@ def write_geopackage(layer: Layer, path: Path, say: Callable[[int], None]) -> No
 
 def write_geojson(layer: Layer, path: Path, say: Callable[[int], None]) -> None:
     """Write GeoJSON: RFC 7946 with a coordinate system, else plain pixels."""
-    options: dict[str, str] = {"WRITE_NAME": "NO"}
+    options: dict[str, str] = {"WRITE_NAME": "NO", "DESCRIPTION": PIXELS_SAID}
     if layer.crs is not None:
         options = {"RFC7946": "YES", "COORDINATE_PRECISION": str(_decimals(layer))}
     _write_gdal(layer, path, say, "GeoJSON", options)

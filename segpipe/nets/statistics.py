@@ -17,7 +17,8 @@ from segpipe import colour
 from segpipe.nets.files import ModelFile
 from segpipe.nets.normalise import Levels
 from segpipe.passes import Record
-from segpipe.regions.colours import colour_sums, measurable, moments
+from segpipe.regions import exact
+from segpipe.regions.colours import float_sums, measurable, moments
 from segpipe.regions.runs import find_runs
 from segpipe.tiles import Grid, Tile
 
@@ -36,9 +37,23 @@ def counted(file: ModelFile, pixels: np.ndarray, valid: np.ndarray | None) -> Re
         return {"histogram": colour.histogram(pixels, valid)}
     values = measurable(pixels)
     region = np.ones(values.shape[:2], np.uint32) if valid is None else valid.astype(np.uint32)
-    digits, low, high = colour_sums(find_runs(region), 1, values)
     area = np.array([np.count_nonzero(region)], np.int64)
-    return {"digits": digits[1:], "low": low[1:], "high": high[1:], "area": area}
+    if values.dtype.kind in "ui":
+        return {**_integer_sums(values[region > 0]), "area": area}
+    sums = float_sums(find_runs(region), 1, values)
+    names = {"digits": "colours", "low": "least", "high": "most"}
+    return {name: sums[column][1:] for name, column in names.items()} | {"area": area}
+
+
+def _integer_sums(values: np.ndarray) -> Record:
+    """Return sum, two digits of the sum of squares, and extremes of values (n, C)."""
+    total = values.sum(axis=0, dtype=np.int64)
+    squares = np.array([np.dot(c, c) for c in values.T.astype(np.int64)], np.int64)
+    digits = np.stack([total, squares & exact.MASK, squares >> exact.BITS], axis=-1)
+    limits = np.iinfo(np.int64)
+    low = values.min(axis=0).astype(np.int64) if len(values) else np.full_like(total, limits.max)
+    high = values.max(axis=0).astype(np.int64) if len(values) else np.full_like(total, limits.min)
+    return {"digits": digits[None], "low": low[None], "high": high[None]}
 
 
 def added(records: Sequence[Record]) -> Record:

@@ -39,7 +39,8 @@ def find_arrays(where: str, name: str = "") -> list[tuple[str, np.ndarray]]:
     finally:
         place.close()
     if BSDS in arrays and name in ("", BSDS):
-        return _annotators(where, _bsds(where, arrays[BSDS]))
+        cells = arrays[BSDS]
+        return _annotators(where, _bsds(where, cells) if cells.dtype.kind == "O" else cells)
     return _annotators(where, _chosen(where, arrays, name))
 
 
@@ -67,13 +68,36 @@ def _matlab(where: str, file: Any) -> Mapping[str, np.ndarray]:
 
     try:
         found = loadmat(file)
-    except NotImplementedError as err:
-        raise ReadError(
-            f"{where} is a MATLAB 7.3 (HDF5) file; save it again with -v7, or as PNG or npz"
-        ) from err
+    except NotImplementedError:  # MATLAB 7.3 is HDF5
+        file.seek(0)
+        return _matlab_hdf5(where, file)
     except Exception as err:  # scipy.io raises whatever damaged bytes lead to
         raise _unreadable(where, "MATLAB", err) from err
     return {key: value for key, value in found.items() if not key.startswith("__")}
+
+
+def _matlab_hdf5(where: str, file: Any) -> Mapping[str, np.ndarray]:
+    """Return the variables of a MATLAB 7.3 file; it stores columns first."""
+    try:
+        import h5py
+    except ImportError as err:
+        raise ReadError(
+            f"{where} is a MATLAB 7.3 (HDF5) file, which needs h5py: pip install 'segpipe[mat]'; "
+            "or save it again with -v7, or as PNG or npz"
+        ) from err
+    try:
+        with h5py.File(file, "r") as variables:
+            if BSDS in variables:
+                cells = variables[BSDS][()].ravel(order="F")
+                found = [variables[cell]["Segmentation"][()].T for cell in cells]
+                return {BSDS: np.stack(found)}
+            return {
+                name: item[()].T
+                for name, item in variables.items()
+                if isinstance(item, h5py.Dataset) and item.dtype.kind in "biuf"
+            }
+    except Exception as err:  # h5py raises whatever damaged bytes lead to
+        raise _unreadable(where, "MATLAB", err) from err
 
 
 def _unreadable(where: str, kind: str, err: Exception) -> ReadError:

@@ -1,42 +1,22 @@
-"""Borders of regions: their length as scikit-image estimates it, and what lies across.
+"""Borders between regions: who meets whom along how many edges of pixels.
 
-A tile is seen with the ring of two pixels round it (`segpipe.regions.rim`), so that what is counted
-at a pixel of the core does not depend on where the tile ends.
+A tile is seen with the ring of pixels round it (`segpipe.regions.rim`), so that what is counted at
+a pixel of the core does not depend on where the tile ends.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from segpipe.regions.contours import OUTSIDE, RING, Ring
 from segpipe.regions.runs import Runs
 
-OUTSIDE = np.uint32(2**32 - 1)
-"""Stands in the ring where the image has ended."""
-RING = 2
-"""Pixels of the ring: whether a pixel lies on a border depends on its neighbours, and the weight of
-a border pixel on which of its neighbours lie on the border too."""
-WEIGHTS = np.array([1.0, math.sqrt(2.0), (1.0 + math.sqrt(2.0)) / 2.0])
-"""Length that a border pixel of each shape (straight, diagonal, mixed) stands for, as in
-``skimage.measure.perimeter`` (Benkrid, Crookes, "Design and FPGA implementation of a perimeter
-estimator", 2000)."""
 u64 = np.uint64
-
-
-class Ring(NamedTuple):
-    """Regions round a tile: own ones by number, others by numbers above, `OUTSIDE`."""
-
-    top: np.ndarray
-    """uint32[2, width + 4], the rows above, corners included."""
-    bottom: np.ndarray
-    left: np.ndarray
-    """uint32[height, 2]."""
-    right: np.ndarray
 
 
 class Pairs(NamedTuple):
@@ -46,125 +26,6 @@ class Pairs(NamedTuple):
     """int64[regions], first entry of each list, -1 = none."""
     entries: np.ndarray
     """int64[pairs, 3]: neighbour, edges, next entry."""
-
-
-def _shapes() -> np.ndarray:
-    """Shape by code 1 + 2 * straight neighbours + 10 * diagonal ones, as packed counters."""
-    table = np.zeros(64, np.int64)
-    table[[5, 7, 15, 17, 25, 27]] = 1
-    table[[21, 33]] = 1 << 21
-    table[[13, 23]] = 1 << 42
-    return table
-
-
-SHAPES = _shapes()
-
-
-def border_pixels(regions: np.ndarray, ring: Ring, runs: Runs, n: int) -> np.ndarray:
-    """Return int64[n + 1, 3], border pixels of each region by shape."""
-    counts = np.zeros((n + 1, 3), np.int64)
-    _border_pixels(regions, *ring, *runs, SHAPES, counts)
-    return counts
-
-
-@njit(nogil=True, cache=True)
-def _border_pixels(regions, top, bottom, left, right, starts, ids, rows, shapes, counts):
-    h, w = regions.shape
-    line = np.empty((3, w + 2 * RING), np.uint32)
-    # of the last rows (a row's place is its number modulo 3): does a pixel equal its neighbour to
-    # the right, below, below right; its right neighbour the one below; does it lie on a border
-    east = np.zeros((3, w + 4), np.uint8)
-    south = np.zeros((3, w + 4), np.uint8)
-    falling = np.zeros((3, w + 4), np.uint8)
-    rising = np.zeros((3, w + 4), np.uint8)
-    border = np.zeros((3, w + 4), np.uint8)
-    code = np.zeros(w + 4, np.uint8)
-    for y in range(-2, h + 2):
-        now, before = (y + 3) % 3, (y + 2) % 3
-        _fetch(regions, top, bottom, left, right, y, line[now])
-        if y > -2:
-            _compare(line[before], line[now], east[before], south[before], falling[before],
-                     rising[before])  # fmt: skip
-        if y > -1:
-            # border of row y - 1, then codes of row y - 2
-            last = (y + 1) % 3
-            _mark(east[before], south[last], south[before], border[before])
-        if y > 1:
-            here, above = (y + 1) % 3, y % 3
-            _encode(east[here], south[above], south[here], falling[above], falling[here],
-                    rising[above], rising[here], border[above], border[here], border[before],
-                    code)  # fmt: skip
-            _count(code, starts, ids, rows, y - 2, shapes, counts)
-
-
-@njit(nogil=True, cache=True)
-def _fetch(regions, top, bottom, left, right, y, line):
-    """Row y of the tile with its ring."""
-    h, w = regions.shape
-    if y < 0:
-        line[:] = top[y + RING]
-    elif y >= h:
-        line[:] = bottom[y - h]
-    else:
-        line[:RING] = left[y]
-        line[RING : w + RING] = regions[y]
-        line[w + RING :] = right[y]
-
-
-@njit(nogil=True, cache=True)
-def _compare(upper, lower, east, south, falling, rising):
-    for x in range(upper.shape[0] - 1):
-        here, beside = upper[u64(x)], upper[u64(x + 1)]
-        east[u64(x)] = here == beside
-        south[u64(x)] = here == lower[u64(x)]
-        falling[u64(x)] = here == lower[u64(x + 1)]
-        rising[u64(x)] = beside == lower[u64(x)]
-    south[upper.shape[0] - 1] = upper[-1] == lower[-1]
-
-
-@njit(nogil=True, cache=True)
-def _mark(east, above, below, border):
-    for x in range(1, east.shape[0] - 1):
-        inner = east[u64(x)] & east[u64(x - 1)] & above[u64(x)] & below[u64(x)]
-        border[u64(x)] = inner ^ np.uint8(1)
-
-
-@njit(nogil=True, cache=True)
-def _encode(
-    east, above, below, falling_up, falling, rising_up, rising, border_up, border, border_down, code
-):
-    """1 + 2 * straight + 10 * diagonal neighbours of the same region on the border, 0 inside."""
-    for x in range(2, east.shape[0] - 2):
-        straight = (
-            (east[u64(x)] & border[u64(x + 1)])
-            + (east[u64(x - 1)] & border[u64(x - 1)])
-            + (above[u64(x)] & border_up[u64(x)])
-            + (below[u64(x)] & border_down[u64(x)])
-        )
-        diagonal = (
-            (falling[u64(x)] & border_down[u64(x + 1)])
-            + (falling_up[u64(x - 1)] & border_up[u64(x - 1)])
-            + (rising[u64(x - 1)] & border_down[u64(x - 1)])
-            + (rising_up[u64(x)] & border_up[u64(x + 1)])
-        )
-        code[u64(x)] = border[u64(x)] * (1 + 2 * straight + 10 * diagonal)
-
-
-@njit(nogil=True, cache=True)
-def _count(code, starts, ids, rows, y, shapes, counts):
-    begin = starts[rows[y]] - RING
-    for run in range(rows[y], rows[y + 1]):
-        i = ids[u64(run)]
-        if i == 0:
-            continue
-        total = np.int64(0)
-        for x in range(starts[u64(run)] - begin, starts[u64(run + 1)] - begin):
-            total += shapes[u64(code[u64(x)])]
-        if total:
-            low = (1 << 21) - 1
-            counts[u64(i), 0] += total & low
-            counts[u64(i), 1] += (total >> 21) & low
-            counts[u64(i), 2] += total >> 42
 
 
 def edges(ring: Ring, runs: Runs, n: int, width: int) -> tuple[Pairs, Pairs, np.ndarray]:

@@ -48,93 +48,23 @@ def key_of(dtype: np.dtype) -> str:
     return dtype.kind if dtype.kind in "ui" else f"f{dtype.itemsize}"
 
 
-def colour_sums(runs: Runs, n: int, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return sums int64[n + 1, channels, digits] and extremes int64[n + 1, channels] by region.
+def float_sums(runs: Runs, n: int, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Return sums and extremes of the regions of a floating image.
 
-    Extremes of floats are integers of the same order (`ordered`); where a value is NaN, both are
-    the extremes of int64.
+    Returns
+    -------
+    sums
+        ``colours`` int64[n + 1, channels, digits]; ``least`` and ``most`` int64[n + 1, channels],
+        integers of the order of the values (see `extremes`); where a value is NaN, both are the
+        extremes of int64.
     """
-    channels, key = image.shape[2], key_of(image.dtype)
-    sums = np.zeros((n + 1, channels, sum(DIGITS[key])), np.int64)
+    channels, size = image.shape[2], image.dtype.itemsize
+    sums = np.zeros((n + 1, channels, sum(DIGITS[key_of(image.dtype)])), np.int64)
     low = np.full((n + 1, channels), np.iinfo(np.int64).max)
     high = np.full((n + 1, channels), np.iinfo(np.int64).min)
-    pixels = np.ascontiguousarray(image).reshape(-1, channels)
-    if image.dtype == np.uint8:
-        value = np.arange(256)
-        packed = value + (value * value << exact.BITS)
-        for first in range(0, channels, 3):
-            at = np.minimum(np.arange(first, first + 3), channels - 1)
-            _byte_sums(runs.starts, runs.ids, pixels, at, packed, sums, low, high)
-    elif key in "ui":
-        _integer_sums(runs.starts, runs.ids, pixels, sums, low, high)
-    else:
-        bits = pixels.view(f"i{image.dtype.itemsize}")
-        _float_sums(runs.starts, runs.ids, bits, image.dtype.itemsize == 8, sums, low, high)
-    return sums, low, high
-
-
-@njit(nogil=True, cache=True)
-def _byte_sums(starts, ids, pixels, at, packed, sums, low, high):
-    """Note what a run adds to three channels (the last ones again where there are fewer).
-
-    Three at a time stay in registers and share the loop, whose end is what costs most; value and
-    square are added up as one number, `packed`.
-    """
-    at0, at1, at2 = u64(at[0]), u64(at[1]), u64(at[2])
-    for run in range(ids.shape[0]):
-        i = u64(ids[u64(run)])
-        if i == 0:
-            continue
-        s0 = s1 = s2 = np.int64(0)
-        low0 = low1 = low2 = np.int64(255)
-        high0 = high1 = high2 = np.int64(0)
-        p, end = u64(starts[u64(run)]), u64(starts[u64(run + 1)])
-        while p < end:
-            a, b, c = (
-                np.int64(pixels[p, at0]),
-                np.int64(pixels[p, at1]),
-                np.int64(pixels[p, at2]),
-            )
-            s0 += packed[u64(a)]
-            s1 += packed[u64(b)]
-            s2 += packed[u64(c)]
-            low0, low1, low2 = min(low0, a), min(low1, b), min(low2, c)
-            high0, high1, high2 = max(high0, a), max(high1, b), max(high2, c)
-            p += u64(1)
-        _add_run(sums, low, high, i, at0, s0, low0, high0)
-        if at1 != at0:
-            _add_run(sums, low, high, i, at1, s1, low1, high1)
-        if at2 != at1:
-            _add_run(sums, low, high, i, at2, s2, low2, high2)
-
-
-@njit(nogil=True, cache=True)
-def _add_run(sums, low, high, i, c, packed, least, most):
-    sums[i, c, 0] += packed & exact.MASK
-    sums[i, c, 1] += packed >> exact.BITS & exact.MASK
-    low[i, c] = min(low[i, c], least)
-    high[i, c] = max(high[i, c], most)
-
-
-@njit(nogil=True, cache=True)
-def _integer_sums(starts, ids, pixels, sums, low, high):
-    for run in range(ids.shape[0]):
-        i = u64(ids[u64(run)])
-        if i == 0:
-            continue
-        for c in range(pixels.shape[1]):
-            total, squares = np.int64(0), np.int64(0)
-            least = most = np.int64(pixels[starts[run], c])
-            for p in range(starts[u64(run)], starts[u64(run + 1)]):
-                value = np.int64(pixels[u64(p), u64(c)])
-                total += value
-                squares += value * value
-                least, most = min(least, value), max(most, value)
-            sums[i, c, 0] += total
-            sums[i, c, 1] += squares & exact.MASK
-            sums[i, c, 2] += squares >> exact.BITS
-            low[i, c] = min(low[i, c], least)
-            high[i, c] = max(high[i, c], most)
+    bits = np.ascontiguousarray(image).reshape(-1, channels).view(f"i{size}")
+    _float_sums(runs.starts, runs.ids, bits, size == 8, sums, low, high)
+    return {"colours": sums, "least": low, "most": high}
 
 
 @njit(nogil=True, cache=True)
@@ -183,7 +113,7 @@ def _add_square(digits, m, e, double):
 
 
 def extremes(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return ordered integers of `colour_sums` as values of the image's dtype."""
+    """Return ordered integers of `float_sums` as values of the image's dtype."""
     if dtype.kind in "ui":
         return values.astype(dtype)
     missing = (values == NAN_LOW) | (values == NAN_HIGH)

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from segpipe.passes import Columns, Table
-from segpipe.regions import borders, colours, percentiles, places
+from segpipe.regions import colours, contours, percentiles, places
 
 GROUPS = ("area", "shape", "colour", "percentiles", "neighbours")
 """Groups of measurements; ``area`` is always there."""
@@ -149,7 +149,7 @@ def finished(sums: Sums, wanted: Wanted) -> dict[str, np.ndarray]:
 
 def _shape(sums: Sums) -> dict[str, np.ndarray]:
     counts, total = sums["borders"], sums["places"]
-    perimeter = counts[:, :3] @ borders.WEIGHTS
+    perimeter = counts[:, :3] @ contours.WEIGHTS
     with np.errstate(divide="ignore", invalid="ignore"):
         compactness = 4 * math.pi * total[:, places.AREA] / perimeter**2
     ellipse = np.empty((len(total), 4))

@@ -15,9 +15,10 @@ from numba import njit
 
 from segpipe.passes import Columns, Rows, table_of
 from segpipe.regions import borders, colours, columns, percentiles, places
-from segpipe.regions.borders import OUTSIDE, RING, Ring
 from segpipe.regions.columns import STANDARD, Wanted
+from segpipe.regions.contours import OUTSIDE, RING, Ring
 from segpipe.regions.runs import Runs, find_runs
+from segpipe.regions.sweep import named, sweep
 from segpipe.tiles import Grid, Tile
 
 NOWHERE = 1 << 40
@@ -149,65 +150,68 @@ def tile_rows(
     -------
     Rows per table: those of regions that end here, and partial sums of the others.
     """
-    runs = find_runs(seen.regions)
-    n, width = len(seen.labels) - 1, seen.regions.shape[1]
-    found: dict[str, Rows] = {}
-    sums: dict[str, np.ndarray] = {"label": seen.labels}
-    if seen.classes is not None:
-        sums["class"] = seen.classes
-    if seen.votes is not None:
-        sums["votes"] = seen.votes
-    sums["places"], sums["low"], sums["high"] = places.place_sums(runs, n, width, seen.origin)
+    n = len(seen.labels) - 1
     rest = np.zeros(n + 1, bool)
     rest[border] = True
-    everywhere = all(part.min(initial=1) > 0 for part in (runs.ids, *seen.ring))
-    to_none = np.zeros(n + 1, np.int64)  # right where there is no pixel without a region
-    if "neighbours" in wanted.groups or ("shape" in wanted.groups and not everywhere):
-        inside, across, to_none = borders.edges(seen.ring, runs, n, width)
-        if "neighbours" in wanted.groups:
-            names = np.concatenate([seen.labels, seen.others])
-            rows = borders.neighbour_rows(inside, across, to_none, names)
-            found["neighbours"] = _lengths(*rows, seen.labels, rest)
-    if "shape" in wanted.groups:
-        counts = borders.border_pixels(seen.regions, seen.ring, runs, n)
-        sums["borders"] = np.column_stack([counts, to_none])
-    if image is not None and "colour" in wanted.groups:
-        sums["colours"], sums["least"], sums["most"] = colours.colour_sums(runs, n, image)
-    present = sums["places"][:, places.AREA] > 0
+    shape, colour = "shape" in wanted.groups, image if "colour" in wanted.groups else None
+    floating = colour is not None and colour.dtype.kind == "f"
+    by_runs = floating or wanted.groups & {"neighbours", "percentiles"}
+    runs = find_runs(seen.regions) if by_runs else None
+    swept = sweep(
+        seen.regions, seen.ring, n, seen.origin, shape=shape, image=None if floating else colour
+    )
+    others = {"label": seen.labels}
+    if seen.classes is not None:
+        others["class"] = seen.classes
+    if seen.votes is not None:
+        others["votes"] = seen.votes
+    if runs and colour is not None and floating:
+        others |= colours.float_sums(runs, n, colour)
+    present = swept[:, places.AREA] > 0
     ready, going_on = np.flatnonzero(present & ~rest), np.flatnonzero(present & rest)
-    done = columns.finished({name: column[ready] for name, column in sums.items()}, wanted)
-    opened: dict[str, Columns] = {"sums": {k: column[going_on] for k, column in sums.items()}}
-    if image is not None and "percentiles" in wanted.groups:
-        more, opened["values"] = _percentiles(runs, sums, image, ready, going_on)
+    chosen = [
+        {name: column[rows] for name, column in others.items()} | named(swept[rows], shape=shape)
+        for rows in (ready, going_on)
+    ]
+    done = columns.finished(chosen[0], wanted)
+    opened: dict[str, Columns] = {"sums": chosen[1]}
+    found: dict[str, Rows] = {}
+    if runs and "neighbours" in wanted.groups:
+        found["neighbours"] = _neighbours(seen, runs, rest)
+    if runs and image is not None and "percentiles" in wanted.groups:
+        areas = swept[:, places.AREA]
+        more, opened["values"] = _percentiles(runs, seen.labels, areas, image, ready, going_on)
         done |= more
     return {"segments": Rows(done, opened)} | found
 
 
-def _lengths(
-    region: np.ndarray,
-    neighbour: np.ndarray,
-    length: np.ndarray,
-    labels: np.ndarray,
-    rest: np.ndarray,
-) -> Rows:
+def _neighbours(seen: Seen, runs: Runs, rest: np.ndarray) -> Rows:
     """Return lengths of borders of regions that end here, and of those that go on."""
+    width, n = seen.regions.shape[1], len(seen.labels) - 1
+    inside, across, to_none = borders.edges(seen.ring, runs, n, width)
+    names = np.concatenate([seen.labels, seen.others])
+    region, neighbour, length = borders.neighbour_rows(inside, across, to_none, names)
     both = []
     for chosen in (~rest[region], rest[region]):
-        rows = {"label": labels[region[chosen]], "neighbour": neighbour[chosen]}
+        rows = {"label": seen.labels[region[chosen]], "neighbour": neighbour[chosen]}
         both.append(columns.add_lengths(rows | {"length": length[chosen]}))
     return Rows(both[0], {"lengths": both[1]})
 
 
 def _percentiles(
-    runs: Runs, sums: columns.Sums, image: np.ndarray, ready: np.ndarray, going_on: np.ndarray
+    runs: Runs,
+    labels: np.ndarray,
+    areas: np.ndarray,
+    image: np.ndarray,
+    ready: np.ndarray,
+    going_on: np.ndarray,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return columns of percentiles for regions that end here, counts of values for the others."""
     values, counts = [], []
-    areas = sums["places"][:, places.AREA]
     for c in range(image.shape[2]):
         begin, keys = percentiles.sorted_keys(runs, areas, image, c)
         values.append(percentiles.of_sorted(begin, keys, ready, image.dtype))
-        counts.append(percentiles.count_keys(begin, keys, going_on, sums["label"][going_on], c))
+        counts.append(percentiles.count_keys(begin, keys, going_on, labels[going_on], c))
     found = percentiles.named(np.stack(values, axis=1))
     joined = {name: np.concatenate([part[name] for part in counts]) for name in counts[0]}
     return found, percentiles.merge(joined)

@@ -11,7 +11,6 @@ import numpy as np
 from numba import njit
 
 from segpipe.regions import exact
-from segpipe.regions.runs import Runs
 
 AREA, ROWS, COLUMNS, YY, XX, XY, PLACES = 0, 1, 2, 3, 5, 7, 9
 """Columns of the sums; the sums of squares have two digits each (`exact`)."""
@@ -25,50 +24,6 @@ def check_size(shape: Sequence[int]) -> None:
             f"an image of {h} x {w} pixels is too large to be measured exactly: edges must be "
             f"below {1 << 21} pixels; cut it"
         )
-
-
-def place_sums(
-    runs: Runs, n: int, width: int, origin: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return sums int64[n + 1, PLACES], first (row, column), last (row, column) + 1 by region."""
-    sums = np.zeros((n + 1, PLACES), np.int64)
-    low = np.full((n + 1, 2), np.iinfo(np.int64).max)
-    high = np.zeros((n + 1, 2), np.int64)
-    _place_sums(*runs, width, int(origin[0]), int(origin[1]), sums, low, high)
-    return sums, low, high
-
-
-@njit(nogil=True, cache=True)
-def _place_sums(starts, ids, rows, width, top, left, sums, low, high):
-    for row in range(rows.shape[0] - 1):
-        y = top + row
-        for run in range(rows[row], rows[row + 1]):
-            i = ids[run]
-            if i == 0:
-                continue
-            first = left + starts[run] - row * width
-            n = starts[run + 1] - starts[run]
-            last = first + n - 1
-            xs = (first + last) * n // 2
-            total = sums[i]
-            total[AREA] += n
-            total[ROWS] += n * y
-            total[COLUMNS] += xs
-            squares = _squares_to(last) - _squares_to(first - 1)
-            for at, value in ((YY, n * y * y), (XX, squares), (XY, xs * y)):
-                total[at] += value & exact.MASK
-                total[at + 1] += value >> exact.BITS
-            if low[i, 0] > y:
-                low[i, 0] = y
-            low[i, 1] = min(low[i, 1], first)
-            high[i, 0] = y + 1
-            high[i, 1] = max(high[i, 1], last + 1)
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _squares_to(x):
-    """0 + 1 + 4 + … + x * x; exact for x below 2^21, where the product stays below 2^64."""
-    return np.int64((np.uint64(x) * np.uint64(x + 1) * np.uint64(2 * x + 1)) // np.uint64(6))
 
 
 @njit(nogil=True, cache=True)

@@ -18,7 +18,7 @@ from numba import njit
 
 from segpipe.passes import Record
 from segpipe.regions import rim
-from segpipe.regions.borders import Ring
+from segpipe.regions.contours import Ring
 from segpipe.tiles import Grid, Tile
 
 

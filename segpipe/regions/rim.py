@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from segpipe.passes import Record
-from segpipe.regions.borders import OUTSIDE, RING, Ring
+from segpipe.regions.contours import OUTSIDE, RING, Ring
 from segpipe.tiles import Box, Grid
 
 UNKNOWN = -2
@@ -45,7 +45,7 @@ def _strips(core: Box) -> list[Box]:
 def ring_labels(
     grid: Grid, number: int, rims: Callable[[int], tuple[Record, np.ndarray]]
 ) -> list[np.ndarray]:
-    """Return labels int64 round tile `number`: above, below, left, right (see `borders.Ring`).
+    """Return labels int64 round tile `number`: above, below, left, right (see `contours.Ring`).
 
     `rims` gives the record of a tile and the labels of its border regions.
     """

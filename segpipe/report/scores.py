@@ -12,6 +12,8 @@ from segpipe.report.words import duration, figure, grouped, percent
 from segpipe.store.folder import Folder
 
 NOT_MEASURED = "not measured"
+SPARSE = 0.9
+"""Segments that cover less of the image are explained as such."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ def scores(folder: Folder, table: str, stage: str, state: Mapping[str, Any]) -> 
     found = state.get("conditions", {}).get(stage, {})
     shape = (state["source"]["shape"][0], state["source"]["shape"][1])
     return [
-        _homogeneity(folder, table, found),
+        _homogeneity(folder, table, found, shape),
         _size(folder, table, found),
         _compactness(folder, table, found),
         _evenness(folder, table, found, shape),
@@ -40,8 +42,17 @@ def scores(folder: Folder, table: str, stage: str, state: Mapping[str, Any]) -> 
     ]
 
 
-def _homogeneity(folder: Folder, table: str, found: Mapping[str, Any]) -> Score:
-    spread = distributions.deviations(folder, table)
+def _homogeneity(
+    folder: Folder, table: str, found: Mapping[str, Any], shape: tuple[int, int]
+) -> Score:
+    spread, areas = distributions.deviations(folder, table), distributions.areas(folder, table)
+    inside = areas.mean * areas.count / (shape[0] * shape[1]) if areas else 1.0
+    note = ""
+    if inside < SPARSE:
+        note = (
+            f"Only pixels inside segments count, {percent(inside)} of the image: few and small "
+            "segments explain their own pixels well, and say nothing of the rest."
+        )
     return Score(
         "Homogeneity",
         [
@@ -51,6 +62,7 @@ def _homogeneity(folder: Folder, table: str, found: Mapping[str, Any]) -> Score:
         "How much of the image is left when every segment is painted in its mean colour; the rest "
         "is variation inside segments.",
         spread and plots.bars(spread, "standard deviation inside a segment", whole=False),
+        note,
     )
 
 

@@ -12,22 +12,29 @@ from __future__ import annotations
 
 import ipaddress
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import neuroglancer
 
 from segpipe.errors import InputError
+from segpipe.readers import SourceInfo
 from segpipe.store import IMAGE
 from segpipe.store.folder import Folder
 from segpipe.view.handout import hand_out
 from segpipe.view.scene import compose, found_layers
+from segpipe.view.truth import add_truth
 
 LOOPBACK = "127.0.0.1"
 
 
 def serve(
-    run: str, *, port: int = 0, bind: str = LOOPBACK, say: Callable[[str], None] = print
+    run: str,
+    *,
+    truth: Sequence[str] = (),
+    port: int = 0,
+    bind: str = LOOPBACK,
+    say: Callable[[str], None] = print,
 ) -> None:
     """Show a finished run in the browser until Ctrl-C.
 
@@ -35,6 +42,8 @@ def serve(
     ----------
     run
         Folder of the run, or its URL.
+    truth
+        Files of ground truth (see `open_labels`) to put over the image, hidden at first.
     port
         Port to listen on; 0 = any free one.
     bind
@@ -45,9 +54,9 @@ def serve(
     Raises
     ------
     InputError
-        There is no finished run in `run`, or the port cannot be had.
+        There is no finished run in `run`, the truth does not fit, or the port cannot be had.
     """
-    viewer = open_viewer(run, port=port, bind=bind)
+    viewer = open_viewer(run, truth=truth, port=port, bind=bind)
     say(f"open  {viewer.get_viewer_url()}")
     if not _is_loopback(bind):
         say("whoever knows this address and reaches this machine can see the image")
@@ -60,7 +69,9 @@ def serve(
         neuroglancer.stop()
 
 
-def open_viewer(run: str, *, port: int = 0, bind: str = LOOPBACK) -> neuroglancer.Viewer:
+def open_viewer(
+    run: str, *, truth: Sequence[str] = (), port: int = 0, bind: str = LOOPBACK
+) -> neuroglancer.Viewer:
     """Serve a finished run in the background; `get_viewer_url` of what is returned says where.
 
     The run is served as long as the process lives, or until ``neuroglancer.stop()``. One process
@@ -80,6 +91,7 @@ def open_viewer(run: str, *, port: int = 0, bind: str = LOOPBACK) -> neuroglance
     url = hand_out(folder, state, layers)
     with viewer.txn() as scene:
         compose(scene, url, folder, state, layers)
+        add_truth(scene, truth, _image(state))
     return viewer
 
 
@@ -92,6 +104,23 @@ def _finished(folder: Folder) -> dict[str, Any]:
             f"the run in {folder} is not complete; go on with `segpipe resume {folder}`"
         )
     return dict(state)
+
+
+def _image(state: dict[str, Any]) -> SourceInfo:
+    """Return what is known of the image that was segmented."""
+    source = state["source"]
+    height, width = source["shape"][:2]
+    place = {key: source[key] for key in ("crs", "transform") if source.get(key) is not None}
+    return SourceInfo(
+        shape=(height, width),
+        channels=source["channels"],
+        dtype=source["dtype"],
+        access="tiles",
+        native=(1, 1),
+        source=source["source"],
+        fingerprint="",
+        **place,
+    )
 
 
 def _is_loopback(address: str) -> bool:

@@ -144,8 +144,11 @@ def test_geojson__is_rfc_7946(placed: Path, tmp_path: Path) -> None:
 
 
 def test_geojson_without_georeference__holds_pixels(plain: Path, tmp_path: Path) -> None:
+    """And says so, in the file and on the terminal: programs expect longitude and latitude."""
     target = tmp_path / "cells.geojson"
-    export(str(plain), target)
+    said = segpipe("export", plain, "--to", target)
+    assert "no coordinate system, so coordinates are pixels" in said
+    assert "pixels, without a coordinate system" in json.loads(target.read_text())["description"]
     wanted = expected(plain)
     for feature in json.loads(target.read_text())["features"]:
         shape = shapely.geometry.shape(feature["geometry"])

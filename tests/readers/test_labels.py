@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -224,8 +225,34 @@ def test_errors__arrays_that_are_no_labels(labels: np.ndarray, tmp_path: Path) -
     (tmp_path / "h.mat").write_bytes(
         b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"\0" * 400
     )
-    with pytest.raises(ReadError, match="save it again with -v7"):
+    with pytest.raises(ReadError, match=r"h\.mat cannot be read as a MATLAB file"):
         open_labels(tmp_path / "h.mat")
+
+
+def test_matlab__7_3_is_hdf5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MATLAB writes columns first: what h5py sees is turned."""
+    h5py = pytest.importorskip("h5py")
+    labels = np.arange(20, dtype=np.uint16).reshape(4, 5)
+    head = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"
+    for name, cells in (("one.mat", 0), ("bsds.mat", 2)):
+        with h5py.File(tmp_path / name, "w", userblock_size=512) as file:
+            if not cells:
+                file["labels"] = labels.T.astype(float)
+            refs = np.empty((1, cells), h5py.ref_dtype)
+            for k in range(cells):
+                file[f"#refs#/{k}/Segmentation"] = labels.T + k
+                refs[0, k] = file[f"#refs#/{k}"].ref
+            if cells:
+                file.create_dataset("groundTruth", data=refs, dtype=h5py.ref_dtype)
+        with (tmp_path / name).open("r+b") as file:
+            file.write(head)
+    (one,) = open_labels(tmp_path / "one.mat")
+    assert one.read(Box((1, 0), (3, 5)))[0].tolist() == labels[1:3].tolist()
+    found = open_labels(tmp_path / "bsds.mat")
+    assert [source.read(Box((0, 0), (4, 5)))[0][0, 1] for source in found] == [1, 2]
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ReadError, match=r"pip install 'segpipe\[mat\]'"):
+        open_labels(tmp_path / "one.mat")
 
 
 def test_errors__images_that_are_no_labels(tmp_path: Path) -> None:

@@ -274,3 +274,28 @@ def test_large_places_and_values__do_not_overflow() -> None:
 def test_bad_input__is_explained(labels, image, groups, message) -> None:
     with pytest.raises(ValueError, match=message):
         measure_all(labels, image, groups=groups)
+
+
+@pytest.mark.parametrize("kind", ["rgb", "five", "signed"])
+def test_measure__adds_up_across_the_blocks_of_a_sweep(kind: str) -> None:
+    """Taller than the longest stretch and wider than a strip, with pixels of no region."""
+    rng = np.random.default_rng(5)
+    labels = np.repeat(np.repeat(rng.integers(0, 4, (4, 60)), 150, 0), 70, 1)[:590, :4150]
+    labels[rng.random(labels.shape) < 1e-3] = 2
+    image = pictures(rng, labels.shape, kind)
+    found = measure_all(labels, image, groups=("area", "shape", "colour"))["segments"]
+    y, x = np.indices(labels.shape)
+    for at, label in enumerate(found["label"]):
+        inside = labels == label
+        values = image[inside].astype(np.int64)
+        assert found["area"][at] == inside.sum()
+        assert found["centroid-0"][at] == y[inside].sum() / inside.sum()
+        assert found["centroid-1"][at] == x[inside].sum() / inside.sum()
+        for c in range(image.shape[2]):
+            assert found[f"intensity_mean-{c}"][at] == values[:, c].sum() / inside.sum()
+            assert found[f"intensity_max-{c}"][at] == values[:, c].max()
+            assert found[f"intensity_min-{c}"][at] == values[:, c].min()
+            np.testing.assert_allclose(found[f"intensity_std-{c}"][at], values[:, c].std())
+    cut = measure_all(labels[:, ::-1], image[:, ::-1], groups=("area", "shape", "colour"))
+    np.testing.assert_array_equal(cut["segments"]["perimeter"], found["perimeter"])
+    np.testing.assert_array_equal(cut["segments"]["touches_none"], found["touches_none"])

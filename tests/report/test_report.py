@@ -241,6 +241,14 @@ def test_report__segments_too_small_are_not_outlined(tmp_path: Path) -> None:
     assert "No segment lies across a seam" in page.text
 
 
+def test_report__sparse_labels_say_what_is_explained(tmp_path: Path, rgb_run: Folder) -> None:
+    labels = cells((300, 400))
+    labels[:, 120:] = 0
+    folder = write_run(tmp_path / "run", scene((300, 400)), labels, rgb=True)
+    assert "Only pixels inside segments count, 30 % of the image" in Page(page_of(folder)).text
+    assert "Only pixels inside segments" not in Page(page_of(rgb_run)).text
+
+
 def test_report__state_may_come_from_memory(rgb_run: Folder) -> None:
     """Before ``run.json`` is written, sizes are tuples and numbers may be NumPy's."""
     state = rgb_run.get_json("run.json")
