@@ -16,6 +16,9 @@ from segpipe.passes import ImageInfo, run_in_memory
 from segpipe.plan import build_method
 
 QUICK = {
+    "seeded-growing": [
+        {"seeds": [[0, 20], [0, 21, 7], [0, 80, 7], [0, 149]], "rounds": 1},
+    ],
     "slic": [{"step": 8, "iterations": 3}, {"step": 11, "iterations": 2, "refine": 2}],
     "region-merging": [{"threshold": 2}, {"threshold": 30}],
     "components": [
