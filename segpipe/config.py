@@ -13,6 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from segpipe.errors import InputError
 
 Group = Literal["area", "shape", "colour", "percentiles", "neighbours"]
+POINTS = ("seeds", "markers")
+"""Parameters of methods that may name a file of points."""
 STANDARD: tuple[Group, ...] = ("area", "shape", "colour")
 MEASURES: dict[str, tuple[Group, ...]] = {
     "basic": ("area",),
@@ -92,8 +94,9 @@ class Stage(_Keys):
     name: str | None = None
     """Name of the label image that it writes; the method's name when omitted."""
     reads: str = "image"
-    """What it works on: `image`, or the name of a stage before it, for methods that group the
-    segments of another."""
+    """What it works on: `image`, or, for methods that group segments or grow from them, the name of
+    a stage before it or a file of labels of the image's size. A relative path starts at the folder
+    of this YAML."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """The method's parameters; `segpipe methods NAME` explains them."""
 
@@ -147,9 +150,10 @@ class Config(_Keys):
             raise ValueError(f"two stages write the same label image: {sorted(names)}; name them")
         for number, stage in enumerate(self.stages):
             known = ["image", *names[:number]]
-            if stage.reads not in known:
+            if stage.reads not in known and not _is_file(stage.reads):
                 raise ValueError(
                     f"stage {stage.output} reads `{stage.reads}`; allowed are {', '.join(known)}"
+                    " and files of labels"
                 )
         return self
 
@@ -241,6 +245,22 @@ def _settle(values: dict[str, Any], folder: Path) -> None:
     for key in ("input", "mask"):
         if isinstance(values.get(key), str):
             values[key] = _relative(values[key], folder)
+
+    listed: Any = values.get("stages") or ()
+    stages = [stage for stage in listed if isinstance(stage, dict)]
+    names = {stage.get("name") or stage.get("method") for stage in stages}
+    for stage in [values, *stages]:
+        if _is_file(stage.get("reads")) and stage["reads"] not in names:
+            stage["reads"] = _relative(stage["reads"], folder)
+        given: Any = stage.get("parameters")
+        if isinstance(given, dict):
+            points = {k: v for k, v in given.items() if k in POINTS and _is_file(v)}
+            given.update({k: _relative(v, folder) for k, v in points.items()})
+
+
+def _is_file(value: Any) -> bool:
+    """Tell a file from a word such as `image` or `minima`."""
+    return isinstance(value, str) and ("://" in value or bool(Path(value).suffix))
 
 
 def _relative(path: str, folder: Path) -> str:

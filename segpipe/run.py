@@ -20,6 +20,7 @@ from segpipe.inspection import ScoreJob, SeamJob, Subject, check_seams, looked
 from segpipe.jobs import (
     ArrayInput,
     DigestJob,
+    LabelsInput,
     Levels,
     PassJob,
     PyramidJob,
@@ -113,7 +114,7 @@ class Run:
 
     def _pass_job(self, stage: str, passes: Sequence[Pass]) -> PassJob:
         config, image, step = self.plan.config, self.plan.image, passes[-1]
-        inputs: tuple[ArrayInput | SourceInput, ...]
+        inputs: tuple[ArrayInput | SourceInput | LabelsInput, ...]
         if stage == "image":
             inputs = (
                 SourceInput(
@@ -126,7 +127,7 @@ class Run:
                 ),
             )
         else:
-            inputs = tuple(ArrayInput(name, *self._place(stage, name)) for name in step.reads)
+            inputs = tuple(self._input(stage, name) for name in step.reads)
         key = task_key(self.plan, stage, passes)
         paths = {name: self._place(stage, name) for name in step.writes}
         levels = {n: self._levels(stage) for n in step.writes if n in ("image", "labels")}
@@ -142,6 +143,13 @@ class Run:
                 break
             made.append(level)
         return Levels(self.image_folder, _prefix(stage), 0, tuple(made))
+
+    def _input(self, stage: str, name: str) -> ArrayInput | LabelsInput:
+        """Return what a stage reads under `name`."""
+        (plan,) = [s for s in self.plan.stages if s.name == stage]
+        if name == "segments" and plan.fingerprint is not None:
+            return LabelsInput(plan.reads, plan.fingerprint, self.plan.source)
+        return ArrayInput(name, *self._place(stage, name))
 
     def _place(self, stage: str, name: str) -> tuple[Folder, str]:
         """Where array `name` of a stage lies."""
@@ -240,7 +248,7 @@ class Run:
                 task_key(plan, stage.name, stage.passes),
                 stage.method if plan.config.report.seam_check else None,
                 plan.image,
-                tuple(ArrayInput(name, *self._place(stage.name, name)) for name in given),
+                tuple(self._input(stage.name, name) for name in given),
                 plan.seconds,
             )
             subjects.append(subject)

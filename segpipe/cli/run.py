@@ -64,7 +64,7 @@ def plan(
     debug: Debug = False,
 ) -> None:
     """Show what a run would do: tiles, passes, bytes, memory, time. Nothing is written."""
-    from segpipe.plan import calibrated
+    from segpipe.calibration import calibrated
     from segpipe.session import load_config, prepare
 
     found = prepare(load_config(config, set or (), input, output, cluster, workers))
