@@ -82,7 +82,8 @@ def grow(ground: Ground, tile: Tile, grid: Grid) -> tuple[np.ndarray, Record]:
     step = np.pad(ground.step, 1)
     width = step.shape[1]
     flat = step.reshape(-1)
-    colours = np.pad(ground.colours, ((1, 1), (1, 1), (0, 0))).reshape(flat.size, -1)
+    colours = np.pad(ground.colours, ((1, 1), (1, 1), (0, 0)))
+    colours = colours.reshape(flat.size, colours.shape[2])
     marked = np.flatnonzero((np.pad(ground.marks, 1).reshape(-1) > 0) & (flat > 0))
     owners = ground.marks[marked // width - 1, marked % width - 1]
     none = np.zeros((0, 4), np.int64)
