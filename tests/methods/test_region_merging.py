@@ -165,6 +165,7 @@ def test_best_fitting__equals_the_slow_one(criterion: str, scale: float, rounds:
     image = pictures()["waves"][:30, :36]
     segments = slic(image, step=6, iterations=2)
     segments[8:11, 9:20] = 0
+    segments = label(segments, background=0, connectivity=1).astype(np.uint32)
     expected = best_fitting(image, segments, criterion, scale, 0.3, 0.6, rounds)
     parameters = {"scale": scale, "shape": 0.3, "compactness": 0.6, "rounds": rounds}
     found = region_merging(image, segments, criterion=criterion, **parameters)  # type: ignore[arg-type]
