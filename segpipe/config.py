@@ -14,6 +14,8 @@ from segpipe.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
 Group = Literal["area", "shape", "colour", "percentiles", "neighbours"]
+FILES = ("seeds", "markers", "model")
+"""Parameters of methods that may name a file of points."""
 STANDARD: tuple[Group, ...] = ("area", "shape", "colour")
 MEASURES: dict[str, tuple[Group, ...]] = {
     "basic": ("area",),
@@ -109,8 +111,9 @@ class Stage(_Keys):
     name: str | None = None
     """Name of the label image that it writes; the method's name when omitted."""
     reads: str = "image"
-    """What it works on: `image`, or the name of a stage before it, for methods that group the
-    segments of another."""
+    """What it works on: `image`, or, for methods that group segments or grow from them, the name of
+    a stage before it or a file of labels of the image's size. A relative path starts at the folder
+    of this YAML."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """The method's parameters; `segpipe methods NAME` explains them."""
 
@@ -166,9 +169,10 @@ class Config(_Keys):
             raise ValueError(f"two stages write the same label image: {sorted(names)}; name them")
         for number, stage in enumerate(self.stages):
             known = ["image", *names[:number]]
-            if stage.reads not in known:
+            if stage.reads not in known and not _is_file(stage.reads):
                 raise ValueError(
                     f"stage {stage.output} reads `{stage.reads}`; allowed are {', '.join(known)}"
+                    " and files of labels"
                 )
         return self
 
@@ -276,11 +280,21 @@ def _settle(values: dict[str, Any], folder: Path) -> None:
             values[key] = relative(given, folder)
         elif isinstance(given, list | tuple):
             values[key] = [relative(g, folder) if isinstance(g, str) else g for g in given]
-    stages = values.get("stages")
-    for stage in [values, *(stages if isinstance(stages, list) else [])]:
-        given = stage.get("parameters") if isinstance(stage, dict) else None
-        if isinstance(given, dict) and {"/", "."} & {*str(given.get("model", ""))}:  # no mere name
-            given["model"] = relative(str(given["model"]), folder)
+    listed: Any = values.get("stages") or ()
+    stages = [stage for stage in listed if isinstance(stage, dict)]
+    names = {stage.get("name") or stage.get("method") for stage in stages}
+    for stage in [values, *stages]:
+        if _is_file(stage.get("reads")) and stage["reads"] not in names:
+            stage["reads"] = relative(stage["reads"], folder)
+        parameters: Any = stage.get("parameters")
+        if isinstance(parameters, dict):
+            files = {k: v for k, v in parameters.items() if k in FILES and _is_file(v)}
+            parameters.update({k: relative(v, folder) for k, v in files.items()})
+
+
+def _is_file(value: Any) -> bool:
+    """Tell a file from a word such as `image` or `minima`."""
+    return isinstance(value, str) and ("/" in value or bool(Path(value).suffix))
 
 
 def _change(values: dict[str, Any], changes: Sequence[str]) -> None:

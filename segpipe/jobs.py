@@ -11,7 +11,9 @@ import numpy as np
 
 from segpipe.errors import InputError
 from segpipe.passes import Pass, Table, Window
-from segpipe.readers import open_mask, open_source
+from segpipe.readers import SourceInfo, open_mask, open_source
+from segpipe.readers.labels import open_labels
+from segpipe.stage_files import labels_fingerprint
 from segpipe.store.arrays import Region, as_pixels, as_planes, checksum
 from segpipe.store.digest import label_digest
 from segpipe.store.folder import Folder
@@ -61,6 +63,37 @@ class SourceInput:
                 mask = mask & source[1].read(box)
             arrays["mask"] = mask
         return {name: (_seen(planes), checksum(planes)) for name, planes in arrays.items()}
+
+
+@dataclass(frozen=True)
+class LabelsInput:
+    """A file of labels, read through windows as ``segments``."""
+
+    where: str
+    fingerprint: str
+    image: SourceInfo
+    name: str = "segments"
+
+    def read(self, box: Box) -> dict[str, tuple[np.ndarray, str]]:
+        """Return the labels over `box`, 0 where they do not count, and their checksum."""
+        labels, valid = _labels(self).read(box)
+        if labels.dtype.kind not in "uib" and (labels != np.floor(labels)).any():
+            raise InputError(f"{self.where}: labels must be whole numbers, got {labels.dtype}")
+        if labels.size and labels.min() < 0:
+            raise InputError(f"{self.where}: labels must be 0 or more, got {labels.min()}")
+        wide = labels.dtype.itemsize > 4
+        labels = labels.astype(np.uint64 if wide else np.uint32)
+        if valid is not None:
+            labels[valid == 0] = 0
+        return {self.name: (labels, checksum(labels))}
+
+
+@lru_cache(maxsize=2)
+def _labels(spec: LabelsInput) -> Any:
+    """Open a file of labels once per worker."""
+    if labels_fingerprint(spec.where, spec.image) != spec.fingerprint:
+        raise InputError(f"the labels {spec.where} have changed since the run began; start anew")
+    return open_labels(spec.where, spec.image)[0]
 
 
 def _seen(planes: np.ndarray) -> np.ndarray:
@@ -124,7 +157,7 @@ class PassJob:
     key: str
     step: Pass
     grid: Grid
-    inputs: tuple[ArrayInput | SourceInput, ...]
+    inputs: tuple[ArrayInput | SourceInput | LabelsInput, ...]
     paths: Mapping[str, tuple[Folder, str]]
     """Name of each array written -> where it lies."""
     levels: Mapping[str, Levels] = field(default_factory=dict)

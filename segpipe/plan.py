@@ -10,7 +10,6 @@ import difflib
 import hashlib
 import json
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,8 +21,9 @@ from pydantic import TypeAdapter, ValidationError
 from segpipe import __version__, methods
 from segpipe.config import Config, Stage
 from segpipe.errors import DoesNotFit, InputError
-from segpipe.passes import ImageInfo, Method, Output, Pass, Window, run_in_memory
+from segpipe.passes import ImageInfo, Method, Output, Pass, Window
 from segpipe.readers import SourceInfo
+from segpipe.stage_files import labels_fingerprint, with_points
 from segpipe.tiles import Grid
 
 EDGES = (256, 512, 1024, 1536, 2048, 3072, 4096, 5120, 6144, 8192)
@@ -32,8 +32,6 @@ USABLE = 0.6
 """Share of a worker's memory that a task may use: beyond it Dask begins to spill."""
 BASE_BYTES = 300 << 20
 """Memory of a worker before it sees a pixel: Python, Numba, Zarr, Dask."""
-SAMPLE = 768
-"""Edge of the image that a calibration segments (px)."""
 SOURCE_NS, READ_NS, WRITE_NS = 3.5, 1.3, 1.8
 """Time per byte of decoding the source, and of reading and writing what the run stores."""
 DEAR, START_SECONDS = 4.0, 5.0
@@ -52,7 +50,9 @@ class StagePlan:
     method: Method
     passes: tuple[Pass, ...]
     reads: str = "image"
-    """``image``, or the stage whose labels the method groups."""
+    """``image``, or the stage or file whose labels the method works on."""
+    fingerprint: str | None = None
+    """Identity of that file."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Plan:
     def identity(self) -> str:
         """Digest of what decides labels and tables: input, methods, parameters, version."""
         stages = [
-            [s.name, s.reads, s.method.name, dataclasses.asdict(s.method)]  # type: ignore[call-overload]
+            [s.name, s.reads, s.fingerprint, s.method.name, dataclasses.asdict(s.method)]  # type: ignore[call-overload]
             + [file for step in s.passes for file in step.files]
             for s in self.stages
         ]
@@ -174,37 +174,11 @@ def make_plan(
         measure=frozenset(config.measure),
         transform=source.transform,
     )
-    stages = tuple(_stage_plan(stage, image) for stage in config.work)
+    stages = tuple(_stage_plan(stage, config.work, image, source) for stage in config.work)
     grid = Grid(image.shape, _tile_size(config, source, image, stages, limits))
     plan = Plan(config, source, image, grid, stages, limits, mask_fingerprint)
     _check_memory(plan)
     return plan
-
-
-def calibrated(plan: Plan) -> float:
-    """Return how many times slower this machine is than the costs that the passes state.
-
-    Runs every stage once to compile it and once to time it, on a small image of smooth noise.
-    """
-    rng = np.random.default_rng(0)
-    coarse = rng.random((SAMPLE // 8, SAMPLE // 8, plan.image.channels)) * 200
-    pixels = coarse.repeat(8, axis=0).repeat(8, axis=1) + rng.random((SAMPLE, SAMPLE, 1)) * 20
-    arrays = {"image": pixels.astype(plan.image.dtype)}
-    if plan.image.masked:
-        arrays["mask"] = np.ones((SAMPLE, SAMPLE), np.uint8)
-    image = dataclasses.replace(plan.image, shape=(SAMPLE, SAMPLE))
-    taken = stated = 0.0
-    labels: dict[str, np.ndarray] = {}
-    for stage in plan.stages:
-        passes = stage.method.passes(image)
-        if stage.reads in labels:
-            arrays["segments"] = labels[stage.reads]
-        labels[stage.name] = run_in_memory(passes, arrays)[0]["labels"]
-        begun = time.perf_counter()
-        run_in_memory(passes, arrays)
-        taken += time.perf_counter() - begun
-        stated += sum(step.cost_ns for step in passes) * 1e-9 * SAMPLE**2
-    return taken / stated
 
 
 def build_method(name: str, parameters: dict[str, Any]) -> Method:
@@ -253,23 +227,29 @@ def _copy(window: Window, _part: Any) -> Output:
     return Output(dict(window.arrays))
 
 
-def _stage_plan(stage: Stage, image: ImageInfo) -> StagePlan:
-    method = build_method(stage.method, stage.parameters)
+def _stage_plan(
+    stage: Stage, stages: Sequence[Stage], image: ImageInfo, source: SourceInfo
+) -> StagePlan:
+    method = build_method(stage.method, with_points(stage, source))
     try:
         passes = method.passes(image)
     except ValueError as error:
         raise InputError(f"{stage.method} cannot segment this image: {error}") from error
-    groups = any("segments" in step.reads for step in passes)
-    if groups and stage.reads == "image":
+    works_on_labels = any("segments" in step.reads for step in passes)
+    if works_on_labels and stage.reads == "image":
         raise InputError(
-            f"{stage.method} groups the segments of another stage; give `stages` with one before "
-            f"it, for example slic, and `reads: slic`"
+            f"{stage.method} works on the labels of another stage; give `stages` with one before "
+            f"it, for example slic, and `reads: slic`, or `reads:` a file of labels"
         )
-    if stage.reads != "image" and not groups:
+    if stage.reads != "image" and not works_on_labels:
         raise InputError(
-            f"stage {stage.output} reads `{stage.reads}`, but {stage.method} segments `image`"
+            f"stage {stage.output} reads `{stage.reads}`, but {stage.method} with these parameters"
+            f" segments `image`"
         )
-    return StagePlan(stage.output, method, passes, stage.reads)
+    fingerprint = None
+    if stage.reads not in ("image", *(s.output for s in stages)):
+        fingerprint = labels_fingerprint(stage.reads, source)
+    return StagePlan(stage.output, method, passes, stage.reads, fingerprint)
 
 
 def _tile_size(

@@ -20,6 +20,7 @@ from segpipe.inspection import ScoreJob, SeamJob, Subject, check_seams, looked
 from segpipe.jobs import (
     ArrayInput,
     DigestJob,
+    LabelsInput,
     Levels,
     PassJob,
     PyramidJob,
@@ -129,11 +130,11 @@ class Run:
 
     def _pass_job(self, stage: str, passes: Sequence[Pass]) -> PassJob:
         step = passes[-1]
-        inputs: tuple[ArrayInput | SourceInput, ...]
+        inputs: tuple[ArrayInput | SourceInput | LabelsInput, ...]
         if stage == "image":
             inputs = (source_input(self.plan),)
         else:
-            inputs = tuple(ArrayInput(name, *self._place(stage, name)) for name in step.reads)
+            inputs = tuple(self._input(stage, name) for name in step.reads)
         key = task_key(self.plan, stage, passes)
         paths = {name: self._place(stage, name) for name in step.writes}
         kept = {name: self.layers.get((stage, name)) for name in step.writes}
@@ -150,6 +151,13 @@ class Run:
                 break
             made.append(level)
         return Levels(self.image_folder, layer.prefix, 0, tuple(made))
+
+    def _input(self, stage: str, name: str) -> ArrayInput | LabelsInput:
+        """Return what a stage reads under `name`."""
+        (plan,) = [s for s in self.plan.stages if s.name == stage]
+        if name == "segments" and plan.fingerprint is not None:
+            return LabelsInput(plan.reads, plan.fingerprint, self.plan.source)
+        return ArrayInput(name, *self._place(stage, name))
 
     def _place(self, stage: str, name: str) -> tuple[Folder, str]:
         """Where array `name` of a stage lies."""
@@ -253,7 +261,7 @@ class Run:
                 task_key(plan, stage.name, stage.passes),
                 stage.method if plan.config.report.seam_check else None,
                 plan.image,
-                tuple(ArrayInput(name, *self._place(stage.name, name)) for name in given),
+                tuple(self._input(stage.name, name) for name in given),
                 plan.seconds,
             )
             subjects.append(subject)

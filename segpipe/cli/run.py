@@ -87,8 +87,8 @@ def plan(
     debug: Debug = False,
 ) -> None:
     """Show what a run would do: tiles, passes, bytes, memory, time. Nothing is written."""
+    from segpipe.calibration import calibrated
     from segpipe.collection.session import is_collection, sampled
-    from segpipe.plan import calibrated
     from segpipe.session import load_config, prepare
 
     chosen = load_config(config, set or (), input, output, cluster, workers)
@@ -178,8 +178,8 @@ def _show_plan(found: Any, slower: float) -> None:
 
 
 def _show_sample(found: Any, config: Any) -> None:
+    from segpipe.calibration import calibrated
     from segpipe.cluster import limits
-    from segpipe.plan import calibrated
 
     workers = limits(config.cluster)
     lines = {"images": f"{len(found.items)}, {found.seen} of them looked at"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from segpipe.jobs import ArrayInput
+from segpipe.jobs import ArrayInput, LabelsInput
 from segpipe.passes import ImageInfo, Method
 from segpipe.quality import conditions
 from segpipe.store.arrays import Region, as_pixels
@@ -46,7 +46,7 @@ class Subject:
     method: Method | None = None
     """None: nothing is segmented again."""
     info: ImageInfo | None = None
-    inputs: tuple[ArrayInput, ...] = ()
+    inputs: tuple[ArrayInput | LabelsInput, ...] = ()
     """What the method reads: the image, and its mask if it has one."""
     seconds: float = math.inf
     """What the run takes, roughly."""

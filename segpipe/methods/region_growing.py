@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from segpipe.colour import known
+from segpipe.methods import points
+from segpipe.methods.points import Point
 from segpipe.methods.region_growing_kernels import calm_seeds
 from segpipe.methods.whole import check_channel, segment
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window
@@ -38,9 +40,10 @@ class RegionGrowing:
     rule: Literal["neighbour", "seed"] = "neighbour"
     """What a pixel is compared with. neighbour: the neighbour it is reached from; values may drift.
     seed: the value of the seed itself; where several seeds reach a pixel, the first one has it."""
-    seeds: tuple[tuple[int, int], ...] = ()
-    """[row, column] of each seed; without any, one seed in every square of `step` pixels, at its
-    calmest pixel (least gradient). Seeds on masked pixels grow nothing."""
+    seeds: tuple[Point, ...] = ()
+    """[row, column] of each seed, or [row, column, label]; a file of points (CSV, GeoJSON); without
+    any, one seed in every square of `step` pixels, at its calmest pixel (least gradient). Seeds on
+    masked pixels grow nothing."""
     step: int = 32
     """Side of the squares for automatic seeds, on the lattice of the whole image, 2 to 512 pixels;
     also a halo."""
@@ -53,8 +56,11 @@ class RegionGrowing:
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
     partial: ClassVar[bool] = True
     """What no seed reaches stays 0."""
+    points: ClassVar[str] = "seeds"
+    """The parameter that may name a file of points."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "seeds", points.as_points(self.seeds, "seeds"))
         if not 0 <= self.tolerance < np.inf:
             raise ValueError(
                 f"tolerance must be 0 or more, got {self.tolerance}; 4 to 20 are common for 8 bits"
@@ -76,12 +82,7 @@ class RegionGrowing:
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: seeds, what they reach, regions, canonical labels."""
         check_channel(self.channel, image)
-        for y, x in self.seeds:
-            if not (0 <= y < image.shape[0] and 0 <= x < image.shape[1]):
-                raise ValueError(
-                    f"seed [{y}, {x}] is outside the image of {image.shape[0]} rows and"
-                    f" {image.shape[1]} columns; give [row, column], counted from 0"
-                )
+        points.check_inside(self.seeds, image, "seed")
         reads = ("image", "mask") if image.masked else ("image",)
         size = image.channels * np.dtype(image.dtype).itemsize
         layers = len(self.seeds) if self.rule == "seed" else 3
@@ -114,7 +115,7 @@ class RegionGrowing:
 
 def region_growing(
     image: np.ndarray,
-    seeds: Sequence[tuple[int, int]] = (),
+    seeds: Sequence[Sequence[int]] = (),
     tolerance: float = 6.0,
     *,
     rule: Literal["neighbour", "seed"] = "neighbour",
@@ -153,7 +154,8 @@ def region_growing(
     regions grow, so a region is a connected component (of near neighbours, or of the pixels near a
     seed's value), joined across seams by `segpipe.regions.join`. Records are rims, one set for the
     rule ``neighbour``, one per distinct seed value for ``seed``. A run's table says each segment's
-    ``seed``, counted from 0 (automatic seeds: in raster order of their squares).
+    ``seed``: its label or its number, counted from 0 (automatic seeds: in raster order of their
+    squares).
     Cost: see ``tests/bench/bench_regions.py``.
 
     References
@@ -169,8 +171,7 @@ def region_growing(
     >>> region_growing(image, [(0, 0), (1, 3)], tolerance=2, rule="seed").tolist()
     [[1, 1, 0, 2], [0, 1, 0, 2]]
     """
-    places = tuple((int(y), int(x)) for y, x in seeds)
-    parameters = RegionGrowing(tolerance, rule, places, step, connectivity, channel)
+    parameters = RegionGrowing(tolerance, rule, seeds, step, connectivity, channel)  # type: ignore[arg-type]
     return segment(parameters.passes, image, mask)
 
 
@@ -189,9 +190,9 @@ def _find(parameters: RegionGrowing, window: Window, _part: None) -> Output:
     image, valid = _pixels(parameters, dict(window.arrays))
     origin, core = window.tile.window.start, window.tile.core
     if parameters.seeds:
-        places = np.array(parameters.seeds, np.int64)
-        numbers = np.flatnonzero(((places >= core.start) & (places < core.stop)).all(axis=1))
-        places = places[numbers]
+        places, numbers = points.places(parameters.seeds), points.numbers(parameters.seeds)
+        inside = ((places >= core.start) & (places < core.stop)).all(axis=1)
+        places, numbers = places[inside], numbers[inside]
     else:
         places = calm_seeds(image, valid, origin, core, parameters.step)
         across = -(-window.grid.shape[1] // parameters.step)

@@ -10,13 +10,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from segpipe import colour
-from segpipe.colour import as_channels
+from segpipe.methods import whole
 from segpipe.methods.ranges import is_rgb, ranges_pass
-from segpipe.passes import ImageInfo, Output, Pass, Record, Window, run_in_memory
-from segpipe.regions import rank
+from segpipe.passes import ImageInfo, Output, Pass, Record, Window
+from segpipe.regions import best_fitting
 from segpipe.regions.agglomerate import STEPS, agglomerate, summed
 from segpipe.regions.finish import label_pass, relabel
 from segpipe.regions.graph import Interfaces, interfaces, number
+from segpipe.regions.region_graph import Merged, RegionGraph, graph_pass, regroup_pass
 from segpipe.tiles import Grid, Tile
 
 UNIT = 8  # steps per Lab unit
@@ -24,28 +25,55 @@ UNIT = 8  # steps per Lab unit
 
 @dataclass(frozen=True)
 class RegionMerging:
-    """Segments grouped where the border between them is weak (mean boundary contrast).
+    """Segments grouped where borders are weak, or where unions stay homogeneous (Baatz, Ward).
 
-    Works on the segments of another stage (superpixels, say): the two neighbours whose common
-    border shows the least mean colour difference become one, until every border shows more than
-    `threshold`.
+    Works on the segments of another stage (superpixels, say). Criterion contrast: the two
+    neighbours whose common border shows the least mean colour difference become one, until every
+    border shows more than `threshold`. Criteria baatz and ward: in rounds, pairs of neighbours that
+    fit each other best become one while their union costs less than `scale` squared.
     """
+
+    criterion: Literal["contrast", "baatz", "ward"] = "contrast"
+    """What decides: contrast (mean, along the border), baatz (growth of heterogeneity in colour and
+    shape: multiresolution segmentation) or ward (growth of the squared error)."""
 
     threshold: float = 6.0
     """Mean colour difference across a border, in Lab units (images that are not RGB: percent of
     their range of values), from which on two segments stay apart; 0 to 200."""
 
+    scale: float = 60.0
+    """baatz, ward: unions cost less than the square of this, 0 to 1e6; regions grow with it."""
+    shape: float = 0.1
+    """baatz: weight of shape against colour, 0 to 1."""
+    compactness: float = 0.5
+    """baatz: weight of compactness against smoothness of the shape, 0 to 1."""
+    rounds: int = 0
+    """baatz, ward: rounds at most; 0: until no pair is left."""
+
     name: ClassVar[str] = "region-merging"
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 200:
-            raise ValueError(
-                f"threshold must be 0 to 200, got {self.threshold}; 3 to 15 are common"
-            )
+        if self.criterion not in ("contrast", "baatz", "ward"):
+            raise ValueError(f"criterion must be contrast, baatz or ward, got {self.criterion!r}")
+        for field, high, advice in (
+            ("threshold", 200, "3 to 15 are common"),
+            ("scale", 1e6, "30 to 200 suit photographs"),
+            ("shape", 1, "0.1 is common"),
+            ("compactness", 1, "0.5 is common"),
+            ("rounds", 10_000, "0 goes on until no pair is left"),
+        ):
+            if not 0 <= getattr(self, field) <= high:
+                raise ValueError(
+                    f"{field} must be 0 to {high}, got {getattr(self, field)}; {advice}"
+                )
 
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: ranges if the image is not RGB, merging, numbering, labels."""
+        before = () if is_rgb(image) else (ranges_pass(image),)
+        if self.criterion != "contrast":
+            merge = graph_pass("merge", image, self._best_fitting)
+            return *before, merge, regroup_pass(), label_pass(image)
         labels = "uint32" if image.shape[0] * image.shape[1] < 1 << 32 else "uint64"
         merge = Pass(
             name="merge",
@@ -57,21 +85,24 @@ class RegionMerging:
             bytes_per_pixel=24 + 3 * image.channels,
             cost_ns=50.0,
         )
-        renumber = Pass(
-            name="regions",
-            map=_number,
-            reads=("merged",),
-            writes={"regions": "uint32"},
-            solve=rank.solve,
-            bytes_per_pixel=16,
-            cost_ns=4.0,
-        )
-        before = () if is_rgb(image) else (ranges_pass(image),)
-        return *before, merge, renumber, label_pass(image)
+        return *before, merge, regroup_pass("merged"), label_pass(image)
+
+    def _best_fitting(self, graph: RegionGraph) -> np.ndarray:
+        rule = best_fitting.BAATZ if self.criterion == "baatz" else best_fitting.WARD
+        limit = float(self.scale) ** 2
+        return best_fitting.merge(graph, rule, limit, self.shape, self.compactness, self.rounds)
 
 
 def region_merging(
-    image: np.ndarray, segments: np.ndarray, *, threshold: float = 6.0
+    image: np.ndarray,
+    segments: np.ndarray,
+    *,
+    criterion: Literal["contrast", "baatz", "ward"] = "contrast",
+    threshold: float = 6.0,
+    scale: float = 60.0,
+    shape: float = 0.1,
+    compactness: float = 0.5,
+    rounds: int = 0,
 ) -> np.ndarray:
     """Group the segments of an image where the border between them is weak.
 
@@ -82,7 +113,7 @@ def region_merging(
     segments
         (H, W) unsigned integers: 0 = no segment. Segments are what `slic` returns, for example.
         A tiled run relies on their being connected (at least by corners), as all methods' are.
-    threshold
+    criterion, threshold, scale, shape, compactness, rounds
         See `RegionMerging`.
 
     Returns
@@ -97,9 +128,11 @@ def region_merging(
 
     Notes
     -----
-    *Tiling*: identical for every tiling, see `segpipe.regions.agglomerate`. A tile settles what
-    lies inside it; what could depend on a seam is settled in one place, whose memory grows with the
-    length of the seams (about 100 bytes for each segment at a seam or waiting for one).
+    *Tiling*: identical for every tiling. Contrast: see `segpipe.regions.agglomerate`; tiles settle
+    what lies inside them; what could depend on a seam is settled in one place, whose memory grows
+    with the length of the seams (about 100 bytes for each segment at a seam or waiting for one).
+    Baatz and ward: the graph of the whole image is gathered in one place (integer sums, some 300
+    bytes for each segment) and the rounds run there, see `segpipe.regions.best_fitting`.
     Cost: ``tests/bench/bench_region_merging.py``.
 
     Examples
@@ -110,20 +143,8 @@ def region_merging(
     >>> region_merging(image, segments)[0].tolist()
     [1, 1, 1, 1, 2, 2]
     """
-    image = as_channels(image)
-    segments = np.asarray(segments)
-    if segments.shape != image.shape[:2] or segments.dtype.kind not in "ui":
-        raise ValueError(
-            f"segments must be integers of the shape {image.shape[:2]} of the image, got"
-            f" {segments.dtype} of {segments.shape}"
-        )
-    if segments.size and segments.min() < 0:
-        raise ValueError(f"segments must be 0 or more, got {segments.min()}")
-    rgb = colour.is_rgb(image)
-    info = ImageInfo(segments.shape, image.shape[2], str(image.dtype), rgb=rgb)
-    # on one tile the regions, numbered by first pixel, are the labels
-    passes = RegionMerging(threshold).passes(info)[:-1]
-    return run_in_memory(passes, {"image": image, "segments": segments})[0]["regions"]
+    parameters = RegionMerging(criterion, threshold, scale, shape, compactness, rounds)
+    return whole.group(parameters.passes, image, segments)
 
 
 def _merge(parameters: RegionMerging, window: Window, scale: colour.Scaling | None) -> Output:
@@ -167,21 +188,9 @@ def _type(grid: Grid) -> str:
     return "uint32" if grid.shape[0] * grid.shape[1] < 1 << 32 else "uint64"
 
 
-@dataclass(frozen=True)
-class _Merged:
-    """Solution: for every segment that waited, the segment it has become part of."""
-
-    nodes: np.ndarray
-    roots: np.ndarray
-
-    def for_tile(self, _tile: Tile, record: Record) -> tuple[np.ndarray, np.ndarray]:
-        mine = np.unique(record["nodes"])
-        return mine, self.roots[np.searchsorted(self.nodes, mine)]
-
-
 def _solve(
     parameters: RegionMerging, records: Sequence[Record], _grid: Grid, _former: Any
-) -> _Merged:
+) -> Merged:
     """Go on merging with everything known."""
     columns = {name: np.concatenate([record[name] for record in records]) for name in records[0]}
     nodes = np.unique(np.concatenate([columns["nodes"], columns["ends"].ravel()]))
@@ -190,20 +199,4 @@ def _solve(
     edges = summed(edges, len(nodes))
     limit = _limit(parameters)
     root, _, _ = agglomerate(len(nodes), edges, limit, np.zeros(len(nodes), bool))
-    return _Merged(nodes, nodes[root])
-
-
-def _number(window: Window, part: tuple[np.ndarray, np.ndarray]) -> Output:
-    """Give the merged segments of a tile numbers of their own."""
-    nodes, roots = part
-    numbers, found = number(window.core("merged"))
-    known = np.flatnonzero(np.isin(found, nodes))
-    found[known] = roots[np.searchsorted(nodes, found[known])]
-    ids, first, inverse = np.unique(found, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    place = np.empty(len(ids), np.uint32)
-    place[order] = np.arange(1, len(ids) + 1)
-    regions = relabel(numbers, np.concatenate([np.zeros(1, np.uint32), place[inverse]]))
-    return Output(
-        {"regions": regions}, rank.summary(regions, ids[order], window.tile, window.grid.shape)
-    )
+    return Merged(nodes, nodes[root])

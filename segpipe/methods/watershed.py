@@ -5,9 +5,7 @@ A watershed is a minimum spanning forest rooted in its markers (Cousty, Bertrand
 10.1109/TPAMI.2008.173). With a strict order of edges there is just one; the order and what of the
 forest travels are written out in `watershed_kernels`. Minima are kept or flooded by their dynamics
 (Grimaud, "A new measure of contrast: the dynamics", SPIE 1769, 1992, 10.1117/12.60650).
-
-There is no compact variant: its cost adds up along paths, so no summary of a tile's border is
-known that decides exactly what lies behind it. Superpixels of even size: `slic`.
+Regions of markers with labels, and the compact variant, are in `watershed_marked`.
 """
 
 from __future__ import annotations
@@ -21,11 +19,14 @@ import numpy as np
 
 from segpipe import colour
 from segpipe.colour import as_channels, known
+from segpipe.methods import points, whole
 from segpipe.methods import watershed_altitude as land
-from segpipe.methods.ranges import is_rgb, ranges_of, ranges_pass
-from segpipe.methods.watershed_kernels import NEVER, NONE, SETTLED, decide, flood
+from segpipe.methods import watershed_marked as marked
+from segpipe.methods.points import Point
+from segpipe.methods.ranges import is_rgb, ranges_pass
+from segpipe.methods.watershed_kernels import NONE, decide, flood
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window, run_in_memory
-from segpipe.regions import groups
+from segpipe.regions import groups, owners
 from segpipe.regions.finish import label_pass
 from segpipe.tiles import Grid, Tile
 
@@ -38,17 +39,24 @@ class Watershed:
     """What is flooded: `gradient`, or the `image` itself (one channel, or the lightness of RGB)."""
     sigma: float = 1.0
     """Standard deviation in pixels of the Gaussian that smooths the image first, 0 to 16."""
-    markers: Literal["minima", "grid"] | tuple[tuple[int, int], ...] = "minima"
-    """Where regions begin: `minima` of dynamics `h`, a `grid` (the lowest pixel of every cell of
-    `step` x `step`), or points, [[y, x], …]. What no point reaches stays 0."""
+    markers: Literal["minima", "grid", "segments"] | tuple[Point, ...] = "minima"
+    """Where regions begin: `minima` of dynamics `h`; a `grid` (the lowest pixel of every cell of
+    `step` x `step`); points, [[row, column], …] or [[row, column, label], …], or a file of them
+    (CSV, GeoJSON); or `segments`: of the stage, or file of labels, that this one reads. What no
+    point or segment reaches stays 0."""
     h: float = 1.0
     """Minima less deep than this are flooded: Lab units per pixel for the gradient, values of the
     image for `image` (Lab units if RGB). 0: all minima stay."""
     step: int = 32
     """Cells of the `grid` in pixels, 2 to 256."""
+    compactness: float = 0.0
+    """Not with minima: what one pixel of way costs besides its altitude, in the unit of `h`; the
+    larger, the rounder. 0: regions follow the altitude alone."""
 
     name: ClassVar[str] = "watershed"
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
+    points: ClassVar[str] = "markers"
+    """The parameter that may name a file of points."""
 
     def __post_init__(self) -> None:
         for field, low, high, advice in (
@@ -61,30 +69,52 @@ class Watershed:
                 )
         if not 0 <= self.h < np.inf:
             raise ValueError(f"h must not be negative, got {self.h}; 0 keeps all minima")
-        if isinstance(self.markers, str) and self.markers not in ("minima", "grid"):
+        if isinstance(self.markers, str) and self.markers not in ("minima", "grid", "segments"):
             raise ValueError(
-                f"markers must be minima, grid or points [[y, x], …], got {self.markers!r}"
+                f"markers must be minima, grid, segments or points, got {self.markers!r}"
             )
         if not isinstance(self.markers, str):
-            object.__setattr__(self, "markers", _points(self.markers))
+            object.__setattr__(self, "markers", points.as_points(self.markers, "markers"))
+            if not self.markers:
+                raise ValueError("markers must be at least one point [row, column], got none")
+        if not 0 <= self.compactness < np.inf:
+            raise ValueError(f"compactness must not be negative, got {self.compactness}")
+        if self.compactness and self.markers == "minima":
+            raise ValueError(
+                "compactness needs markers that are known before: grid, points or segments"
+            )
+
+    @property
+    def partial(self) -> bool:
+        """Whether pixels that no marker reaches stay 0."""
+        return self.compactness > 0 or self.markers not in ("minima", "grid")
 
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: ranges if needed, basins of the tiles, regions, canonical labels."""
         self._check(image)
         gradient = self.altitude == "gradient"
         ranged = (gradient and not is_rgb(image)) or (not gradient and image.dtype[0] == "f")
+        first = (ranges_pass(image),) if ranged else ()
+        if self.compactness:
+            last = (owners.settle_pass(), label_pass(image, classes="marker"))
+            return (*first, marked.fronts_pass(self, image), *last)
+        masks = ("mask",) if image.masked else ()
+        marks = ("segments",) if self.markers == "segments" else ()
         flooding = Pass(
             name="basins",
             map=partial(_flood, self),
-            reads=("image", "mask") if image.masked else ("image",),
+            reads=("image", *masks, *marks),
             writes={"parts": "uint32"},
             halo=land.reach(self),
             solve=partial(_solve, self, np.dtype(image.dtype)),
             bytes_per_pixel=36 + 4 * max(3, image.channels),
             cost_ns=120.0,
         )
-        first = (ranges_pass(image),) if ranged else ()
-        return (*first, flooding, groups.regions_pass(), label_pass(image))
+        if self.partial:
+            last = (marked.regions_pass(self), label_pass(image, classes="marker"))
+        else:
+            last = (groups.regions_pass(), label_pass(image))
+        return (*first, flooding, *last)
 
     def _check(self, image: ImageInfo) -> None:
         if self.altitude == "image" and image.channels > 1 and not is_rgb(image):
@@ -93,12 +123,7 @@ class Watershed:
                 f" {image.dtype}; choose altitude gradient"
             )
         if not isinstance(self.markers, str):
-            for y, x in self.markers:
-                if not (0 <= y < image.shape[0] and 0 <= x < image.shape[1]):
-                    raise ValueError(
-                        f"marker [{y}, {x}] lies outside the image of {image.shape[0]} x"
-                        f" {image.shape[1]} pixels; markers are [row, column], from 0"
-                    )
+            points.check_inside(self.markers, image, "marker")
 
 
 def watershed(
@@ -109,6 +134,7 @@ def watershed(
     markers: Literal["minima", "grid"] | np.ndarray | Sequence[Sequence[int]] = "minima",
     h: float = 1.0,
     step: int = 32,
+    compactness: float = 0.0,
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Segment an image by flooding.
@@ -119,10 +145,11 @@ def watershed(
         (H, W) or (H, W, C): uint8, uint16, int16 or float. For the gradient, three channels of
         uint8 are sRGB and compared in CIELAB; of others each channel is scaled from its 0.5 % to
         its 99.5 % quantile to 100 units. Pixels with NaN or infinity count as masked.
-    altitude, sigma, h, step
+    altitude, sigma, h, step, compactness
         See `Watershed`.
     markers
-        See `Watershed`; or an array (H, W) of integers, 0 = no marker, as scikit-image has it.
+        See `Watershed`; or an array (H, W) of integers, 0 = no marker, as scikit-image has it (in a
+        run: ``segments``, whose table says the ``marker`` of each segment).
     mask
         (H, W) bool, True where there are pixels to segment; None: everywhere.
 
@@ -155,25 +182,12 @@ def watershed(
     [[1, 1, 1, 1, 1, 1, 1]]
     """
     image = as_channels(image)
-    if mask is not None and mask.shape != image.shape[:2]:
-        raise ValueError(
-            f"mask must have the shape {image.shape[:2]} of the image, got {mask.shape}"
-        )
     if isinstance(markers, np.ndarray):
-        parameters = Watershed(altitude, sigma, "grid", h, step)
-        return _from_array(image, markers, parameters, mask)
-    parameters = Watershed(altitude, sigma, markers, h, step)  # type: ignore[arg-type]
-    arrays = {"image": image} | ({} if mask is None else {"mask": np.asarray(mask, np.uint8)})
-    passes = parameters.passes(_info(image, mask))
-    # on a single tile the regions, numbered by first pixel, already are the labels
-    return run_in_memory(passes[:-1], arrays)[0]["regions"]
-
-
-def _info(image: np.ndarray, mask: np.ndarray | None) -> ImageInfo:
-    height, width, channels = image.shape
-    return ImageInfo(
-        (height, width), channels, image.dtype.name, colour.is_rgb(image), mask is not None
-    )
+        return _from_array(
+            image, markers, Watershed(altitude, sigma, "segments", h, step, compactness), mask
+        )
+    parameters = Watershed(altitude, sigma, markers, h, step, compactness)  # type: ignore[arg-type]
+    return whole.segment(parameters.passes, image, mask)
 
 
 def _from_array(
@@ -185,29 +199,13 @@ def _from_array(
             f"markers must be an array of integers of the shape {image.shape[:2]} of the image,"
             f" got {markers.dtype} {markers.shape}; points are a list [[y, x], …]"
         )
-    parameters._check(_info(image, mask))
-    valid = known(image, mask)
-    marked = markers != 0 if valid is None else (markers != 0) & valid
-    scale = ranges_of(image, valid)
-    tile = Grid(image.shape[:2], image.shape[:2]).tile(0)
-    leading = land.leading_part(image, valid, parameters, scale)
-    parts, *_ = flood(*land.framed(leading, land.distances(~marked), valid, marked, tile), 0)
-    numbers = np.zeros(int(parts.max(initial=0)) + 1, markers.dtype)
-    numbers[parts[marked]] = markers[marked]
-    return numbers[parts]
-
-
-def _points(points: Any) -> tuple[tuple[int, int], ...]:
-    """Return points as tuples, sorted and once each, or explain what is wrong."""
-    try:
-        pairs = {(int(y), int(x)) for y, x in points}
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"markers must be minima, grid or points [[y, x], …], got {points!r}"
-        ) from None
-    if not pairs:
-        raise ValueError("markers must be at least one point [y, x], got none")
-    return tuple(sorted(pairs))
+    arrays = whole.as_arrays(image, mask)
+    passes = parameters.passes(whole.image_info(arrays))[:-1]
+    names = np.unique(markers[markers != 0])
+    numbers = np.where(markers != 0, np.searchsorted(names, markers) + 1, 0)
+    owner = run_in_memory(passes, arrays | {"segments": numbers.astype(np.uint32)})[0]["classes"]
+    table = np.concatenate([np.zeros(1, markers.dtype), names])
+    return table[np.maximum(owner.astype(np.int64) - 1, 0)]
 
 
 def _flood(parameters: Watershed, window: Window, scale: colour.Scaling | None) -> Output:
@@ -216,13 +214,11 @@ def _flood(parameters: Watershed, window: Window, scale: colour.Scaling | None) 
     valid = known(image, window.arrays.get("mask"))
     altitude, kind = land.landscape(window, valid, parameters, scale)
     depth_wanted = land.threshold(parameters, image.dtype, scale)
-    parts, depth, is_open, edges = flood(altitude, kind, depth_wanted)
-    if not isinstance(parameters.markers, str):
-        unreached = (depth == NEVER) & ~is_open
-        unreached[0] = False
-        if unreached.any():
-            parts = np.where(unreached[parts], 0, parts)
-    return Output({"parts": parts}, travelling(parts, depth, edges, altitude, tile, shape))
+    parts, depth, _is_open, edges = flood(altitude, kind, depth_wanted)
+    record = travelling(parts, depth, edges, altitude, tile, shape)
+    if parameters.partial:
+        record["code"] = marked.part_codes(parameters, window, parts)[record["part"]]
+    return Output({"parts": parts}, record)
 
 
 def travelling(
@@ -276,10 +272,12 @@ def _solve(
     """Decide all edges that travelled; name the groups of parts."""
     vertices = groups.Vertices.gather(records)
     h = land.threshold(parameters, dtype, former.scale if former else None)
-    group, depth = decided(vertices, h)
-    if not isinstance(parameters.markers, str):
-        group[depth[group] != SETTLED] = groups.GONE
-    return vertices.solved(group)
+    group, _depth = decided(vertices, h)
+    if not parameters.partial:
+        return vertices.solved(group)
+    code = np.zeros(len(group), np.uint32)  # of a group, one vertex at most has one
+    np.maximum.at(code, group, vertices.values("code"))
+    return vertices.solved(code[group])
 
 
 def decided(vertices: groups.Vertices, h: int) -> tuple[np.ndarray, np.ndarray]:

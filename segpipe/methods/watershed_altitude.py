@@ -10,7 +10,6 @@ the distance to the markers, so that a plateau is shared out fairly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from numba import njit
 from scipy.ndimage import distance_transform_edt
 
 from segpipe import colour
+from segpipe.methods.points import places
 from segpipe.methods.smooth_kernels import radius, smooth
 from segpipe.methods.watershed_kernels import CORE, MARKED, NONE, OUTSIDE
 from segpipe.passes import Window
@@ -39,7 +39,9 @@ SPAN = 32768
 NEAR = 4
 """Pixels round a pixel whose mean altitude orders plateaus."""
 FAR = 255
-"""Distance to the markers, in pixels, up to which plateaus are shared out."""
+"""Distance to the markers, in pixels, up to which plateaus are shared out; see `SEGMENTS_FAR`."""
+SEGMENTS_FAR = 64
+"""The same where the markers are segments of another stage: a halo."""
 
 i64 = np.int64
 u64 = np.uint64
@@ -47,9 +49,16 @@ u64 = np.uint64
 
 def reach(parameters: Watershed) -> int:
     """Return the halo: smoothing, gradient, the pixels round a tile and what orders plateaus."""
-    altitude = radius(parameters.sigma) + (parameters.altitude == "gradient")
     if parameters.markers == "minima":
-        return altitude + NEAR + 1
+        return context(parameters) + NEAR
+    if parameters.markers == "segments":
+        return context(parameters) + SEGMENTS_FAR
+    return context(parameters)
+
+
+def context(parameters: Watershed) -> int:
+    """Return how far round a pixel its altitude, and the markers of its cell of a grid, are."""
+    altitude = radius(parameters.sigma) + (parameters.altitude == "gradient")
     return altitude + (parameters.step if parameters.markers == "grid" else 1)
 
 
@@ -57,14 +66,18 @@ def threshold(parameters: Watershed, dtype: np.dtype, scale: colour.Scaling | No
     """Return ``h`` in steps of the leading part, at least 1; 0 where minima are not the markers."""
     if parameters.markers != "minima":
         return 0
-    unit = 1.0
+    return int(np.clip(parameters.h * unit(parameters, dtype, scale) + 0.5, 1, 1 << 20))
+
+
+def unit(parameters: Watershed, dtype: np.dtype, scale: colour.Scaling | None) -> float:
+    """Return the steps of the leading part per unit of ``h``."""
     if parameters.altitude == "gradient":
-        unit = GRADIENT_UNIT
-    elif dtype == np.uint8:
-        unit = BYTE_UNIT
-    elif dtype.kind == "f" and scale is not None and scale.high[0] > scale.low[0]:
-        unit = SPAN / (scale.high[0] - scale.low[0])
-    return int(np.clip(parameters.h * unit + 0.5, 1, 1 << 20))
+        return float(GRADIENT_UNIT)
+    if dtype == np.uint8:
+        return float(BYTE_UNIT)
+    if dtype.kind == "f" and scale is not None and scale.high[0] > scale.low[0]:
+        return SPAN / (scale.high[0] - scale.low[0])
+    return 1.0
 
 
 def landscape(
@@ -80,9 +93,15 @@ def landscape(
     if parameters.markers == "minima":
         rest = mean_round(leading, valid, tile.window, ring)
     elif parameters.markers == "grid":
-        rest = _grid(leading, valid, tile.window, ring, parameters.step, marked)
+        rest = grid_markers(leading, valid, tile.window, ring, parameters.step, marked)
+    elif parameters.markers == "segments":
+        free = window.arrays["segments"] == 0
+        if valid is not None:
+            free |= ~valid
+        marked |= ~free[inside]
+        rest = distances(free, SEGMENTS_FAR)[inside]
     else:
-        rest = near_points(parameters.markers, ring, marked)
+        rest = near_points(places(parameters.markers), ring, marked)
     return framed(leading[inside], rest, known, marked, tile)
 
 
@@ -217,7 +236,7 @@ def _add_row(values, counts, y, sign, total, number):
         number[u64(x)] += n
 
 
-def _grid(
+def grid_markers(
     leading: np.ndarray,
     valid: np.ndarray | None,
     window: Box,
@@ -228,12 +247,12 @@ def _grid(
     """Mark the lowest pixel of every cell of the global grid; return distances to the own one."""
     known = np.ones(leading.shape, bool) if valid is None else valid
     out = np.empty(ring.shape, np.uint16)
-    _grid_markers(leading, known, window.start, ring.start, step, marked, out)
+    _mark_cells(leading, known, window.start, ring.start, step, marked, out)
     return out
 
 
 @njit(nogil=True, cache=True)
-def _grid_markers(leading, known, origin, start, step, marked, out):
+def _mark_cells(leading, known, origin, start, step, marked, out):
     """Half the squared distance (step <= 256: it fits), cell by cell; ties: raster order."""
     h, w = leading.shape
     y0, x0 = start[0] - origin[0], start[1] - origin[1]
@@ -255,19 +274,21 @@ def _grid_markers(leading, known, origin, start, step, marked, out):
                     marked[y - y0, x - x0] = y == by and x == bx
 
 
-def near_points(points: Sequence[Sequence[int]], ring: Box, marked: np.ndarray) -> np.ndarray:
+def near_points(points: np.ndarray, ring: Box, marked: np.ndarray) -> np.ndarray:
     """Mark the points that lie in `ring`; return distances to the nearest one, up to `FAR`."""
     wide = np.ones([n + 2 * FAR for n in ring.shape], bool)
-    places = np.array(points, np.int64).reshape(-1, 2) - ring.start + FAR
-    places = places[((places >= 0) & (places < wide.shape)).all(axis=1)]
-    wide[tuple(places.T)] = False
+    near = points - ring.start + FAR
+    near = near[((near >= 0) & (near < wide.shape)).all(axis=1)]
+    wide[tuple(near.T)] = False
     inner = (slice(FAR, -FAR), slice(FAR, -FAR))
     marked |= ~wide[inner]
-    if not len(places):
+    if not len(near):
         return np.full(ring.shape, 65535, np.uint16)
     return distances(wide)[inner]
 
 
-def distances(free: np.ndarray) -> np.ndarray:
-    """Return the distance to the nearest pixel that is not free in 1/256 pixel, up to `FAR`."""
-    return np.minimum(distance_transform_edt(free) * 256, 256 * FAR).astype(np.uint16)
+def distances(free: np.ndarray, far: int = FAR) -> np.ndarray:
+    """Return the distance to the nearest pixel that is not free in 1/256 pixel, up to `far`."""
+    if free.all():  # SciPy would measure to a pixel outside
+        return np.full(free.shape, 256 * far, np.uint16)
+    return np.minimum(distance_transform_edt(free) * 256, 256 * far).astype(np.uint16)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from segpipe.colour import as_channels
 from segpipe.passes import ImageInfo, Pass, run_in_memory
 
 
@@ -36,6 +37,29 @@ def segment(
         If the image or the mask is out of its range, or the method cannot segment the image.
     """
     arrays = as_arrays(image, mask)
+    steps = passes(image_info(arrays))[:-1]
+    return run_in_memory(steps, arrays)[0]["regions"]
+
+
+def group(
+    passes: Callable[[ImageInfo], tuple[Pass, ...]], image: np.ndarray, segments: np.ndarray
+) -> np.ndarray:
+    """Group the segments of an array by a method's passes, as `segment` does.
+
+    Raises
+    ------
+    ValueError
+        If the image or the segments are out of their range.
+    """
+    image, segments = as_channels(image), np.asarray(segments)
+    if segments.shape != image.shape[:2] or segments.dtype.kind not in "ui":
+        raise ValueError(
+            f"segments must be integers of the shape {image.shape[:2]} of the image, got"
+            f" {segments.dtype} of {segments.shape}"
+        )
+    if segments.size and segments.min() < 0:
+        raise ValueError(f"segments must be 0 or more, got {segments.min()}")
+    arrays = {"image": image, "segments": segments}
     steps = passes(image_info(arrays))[:-1]
     return run_in_memory(steps, arrays)[0]["regions"]
 

@@ -98,9 +98,9 @@ def read_polygons(where: str, info: SourceInfo) -> Polygons:
     """Read the polygons of a vector file into pixel coordinates of the image `info`."""
     suffix = Path(where.split("?")[0]).suffix.lower()
     parts, crs = _geojson(where) if suffix in (".geojson", ".json") else _ogr(where)
-    _check_crs(where, crs, info)
+    check_crs(where, crs, info)
     try:
-        polygons = [(n, [_to_pixels(ring, info) for ring in rings]) for n, rings in parts]
+        polygons = [(n, [_closed(ring, info) for ring in rings]) for n, rings in parts]
     except (ValueError, IndexError, TypeError) as err:
         raise ReadError(
             f"{where}: a polygon has coordinates that are not lists of x, y ({err}); write it again"
@@ -127,26 +127,31 @@ def _expected(info: SourceInfo) -> str:
     return f"the image's coordinate system, {info.crs or 'which has no EPSG code'}"
 
 
-def _check_crs(where: str, crs: str | None, info: SourceInfo) -> None:
-    """Refuse polygons in another coordinate system than the image's."""
+def check_crs(where: str, crs: str | None, info: SourceInfo) -> None:
+    """Refuse coordinates in another system than the image's."""
     if info.transform is None or info.crs is None or crs is None or crs == info.crs:
         return
     if {crs, info.crs} <= LONGITUDE_LATITUDE:
         return
     raise ReadError(
-        f"polygons of {where} are in {crs}, the image is in {info.crs}; reproject them, for "
+        f"coordinates of {where} are in {crs}, the image is in {info.crs}; reproject them, for "
         f"example with ogr2ogr -t_srs {info.crs}"
     )
 
 
-def _to_pixels(ring: Any, info: SourceInfo) -> np.ndarray:
+def _closed(ring: Any, info: SourceInfo) -> np.ndarray:
     """Return a closed ring (n, 2) in pixel coordinates."""
-    points = np.asarray(ring, np.float64)[:, :2]
-    if info.transform is not None:
-        a, b, c, d, e, f = info.transform
-        x, y = points[:, 0] - c, points[:, 1] - f
-        points = np.stack([e * x - b * y, a * y - d * x], axis=1) / (a * e - b * d)
+    points = to_pixels(np.asarray(ring, np.float64)[:, :2], info)
     return points if (points[0] == points[-1]).all() else np.concatenate([points, points[:1]])
+
+
+def to_pixels(points: np.ndarray, info: SourceInfo) -> np.ndarray:
+    """Return points (n, 2) of x, y in pixel coordinates of an image."""
+    if info.transform is None:
+        return points
+    a, b, c, d, e, f = info.transform
+    x, y = points[:, 0] - c, points[:, 1] - f
+    return np.stack([e * x - b * y, a * y - d * x], axis=1) / (a * e - b * d)
 
 
 def _edges(polygons: list[Rings], features: Sequence[int] | None = None) -> Polygons:
@@ -176,7 +181,7 @@ def _geojson(where: str) -> tuple[list[tuple[int, Any]], str | None]:
         crs = content.get("crs") if isinstance(content, dict) else None
         name = crs["properties"]["name"] if crs else None
         found = content.get("features") if isinstance(content, dict) else content
-        return _numbered(found if isinstance(found, list) else [content]), _epsg(name)
+        return _numbered(found if isinstance(found, list) else [content]), epsg(name)
     except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise ReadError(
             f"{where} is not GeoJSON ({type(err).__name__}: {err}); give a FeatureCollection of "
@@ -205,10 +210,10 @@ def _rings(node: Any) -> Iterator[Any]:
             yield from _rings(node.get(key))
 
 
-def _epsg(name: str | None) -> str | None:
+def epsg(name: str | None) -> str | None:
     """Return ``EPSG:n`` of the ways GeoJSON and GDAL name a CRS.
 
-    >>> _epsg("urn:ogc:def:crs:EPSG::32632"), _epsg("urn:ogc:def:crs:OGC:1.3:CRS84")
+    >>> epsg("urn:ogc:def:crs:EPSG::32632"), epsg("urn:ogc:def:crs:OGC:1.3:CRS84")
     ('EPSG:32632', 'OGC:CRS84')
     """
     if name is None:
@@ -236,4 +241,4 @@ def _ogr(where: str) -> tuple[list[tuple[int, Any]], str | None]:
         # pyogrio and GDAL have many kinds of errors for one thing: the file cannot be read.
         raise ReadError(f"{where} cannot be read as polygons ({err}); check the file") from err
     nodes = [None if s is None else shapely.geometry.mapping(s) for s in shapes]
-    return _numbered(nodes), _epsg(meta.get("crs"))
+    return _numbered(nodes), epsg(meta.get("crs"))

@@ -19,8 +19,15 @@ from segpipe.passes import ImageInfo, run_in_memory
 from segpipe.plan import build_method
 
 QUICK = {
+    "seeded-growing": [
+        {"seeds": [[0, 20], [0, 21, 7], [0, 80, 7], [0, 149]], "rounds": 1},
+    ],
     "slic": [{"step": 8, "iterations": 3}, {"step": 11, "iterations": 2, "refine": 2}],
-    "region-merging": [{"threshold": 2}, {"threshold": 30}],
+    "region-merging": [
+        {"threshold": 2},
+        {"criterion": "baatz"},
+        {"criterion": "ward", "rounds": 4},
+    ],
     "components": [
         {"background": None, "connectivity": 2},
         {"tolerance": 12, "background": None},
@@ -45,7 +52,11 @@ QUICK = {
         {"spatial_bandwidth": 5, "iterations": 2, "sample": 1, "min_size": 200},
     ],
     "felzenszwalb": [{"scale": 1000.0, "sigma": 0.0, "min_size": 70}],
-    "watershed": [{"h": 0.0, "sigma": 0.0}, {"markers": "grid", "step": 13, "sigma": 0.5}],
+    "watershed": [
+        {"h": 0.0, "sigma": 0.0},
+        {"markers": "grid", "step": 13, "sigma": 0.5},
+        {"markers": "grid", "step": 15, "compactness": 3.0},
+    ],
 }
 """Parameters that keep halos small beside the test images; the default ones are always tried too."""
 QUICK["unet"] = [{"output": "classes", "window": 96}, {"output": "instances", "dynamics": 0.1}]

@@ -116,3 +116,65 @@ def test_region_merging__says_what_is_wrong(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         region_merging(np.zeros((4, 5, 3), np.uint8), segments, threshold=threshold)
+
+
+def best_fitting(image, segments, criterion, scale, shape, compactness, rounds):
+    """Unite mutual best pairs, with costs taken from the pixels of every union anew."""
+    planes = np.moveaxis(colour.planes(image, 8, None), 0, 2) / 8
+    labels = segments.astype(int)
+
+    def heterogeneity(mask):
+        n, colours = int(mask.sum()), planes[mask]
+        if criterion == "ward":
+            return ((colours - colours.mean(axis=0)) ** 2).sum()
+        framed = np.pad(mask, 1)
+        border = sum((framed != np.roll(framed, 1, axis)).sum() for axis in (0, 1))
+        y, x = np.nonzero(mask)
+        box = 2 * (np.ptp(y) + np.ptp(x) + 2)
+        form = compactness * border * n**0.5 + (1 - compactness) * n * border / box
+        return (1 - shape) * n * colours.std(axis=0).sum() + shape * form
+
+    for _ in range(rounds or 99):
+        names = np.unique(labels[labels > 0])
+        alone = {a: heterogeneity(labels == a) for a in names}
+        pairs = {
+            tuple(sorted(p)) for p in zip(labels[:, 1:].flat, labels[:, :-1].flat, strict=True)
+        }
+        pairs |= {tuple(sorted(p)) for p in zip(labels[1:].flat, labels[:-1].flat, strict=True)}
+        costs = {
+            (a, b): heterogeneity((labels == a) | (labels == b)) - alone[a] - alone[b]
+            for a, b in pairs
+            if a > 0 and a != b
+        }
+        best = {
+            a: min((c, p) for p, c in costs.items() if a in p)[1]
+            for a in names
+            if any(a in p for p in costs)
+        }
+        united = [p for p, c in costs.items() if best[p[0]] == best[p[1]] == p and c < scale**2]
+        for a, b in united:
+            labels[labels == b] = a
+        if not united:
+            return labels
+    return labels
+
+
+@pytest.mark.parametrize("criterion", ["baatz", "ward"])
+@pytest.mark.parametrize(("scale", "rounds"), [(40, 0), (60, 2)])
+def test_best_fitting__equals_the_slow_one(criterion: str, scale: float, rounds: int) -> None:
+    image = pictures()["waves"][:30, :36]
+    segments = slic(image, step=6, iterations=2)
+    segments[8:11, 9:20] = 0
+    segments = label(segments, background=0, connectivity=1).astype(np.uint32)
+    expected = best_fitting(image, segments, criterion, scale, 0.3, 0.6, rounds)
+    parameters = {"scale": scale, "shape": 0.3, "compactness": 0.6, "rounds": rounds}
+    found = region_merging(image, segments, criterion=criterion, **parameters)  # type: ignore[arg-type]
+    assert 1 < found.max() < segments.max()
+    pairs = np.unique(np.stack([found, expected], axis=-1).reshape(-1, 2), axis=0)
+    assert len(pairs) == len(np.unique(found)) == len(np.unique(expected))
+    method = RegionMerging(criterion=criterion, **parameters)  # type: ignore[arg-type]
+    passes = method.passes(ImageInfo((30, 36), 3, "uint8", rgb=True))
+    arrays = {"image": image, "segments": segments}
+    for size in ((7, 9), (30, 11)):
+        tiled = run_in_memory(passes, arrays, size=size)[0]["labels"]
+        np.testing.assert_array_equal(tiled, found, err_msg=f"tiles {size}")

@@ -1,8 +1,11 @@
 """Watershed: against a slow Kruskal forest from the rules, against peers, and every tiling."""
 
+import heapq
+
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage.measure import label
 from skimage.segmentation import watershed as peer
 
 from segpipe.methods import watershed_altitude as land
@@ -153,6 +156,70 @@ def test_watershed__leaves_what_no_point_reaches():
     assert not found[:, 4:].any()
 
 
+def compact(step, marks):
+    """Dijkstra with one queue: every pixel joins the marker whose way there costs least."""
+    queue = [(0, int(marks[y, x]), y, x) for y, x in np.argwhere((marks > 0) & (step > 0))]
+    heapq.heapify(queue)
+    owner = np.zeros(marks.shape, int)
+    while queue:
+        level, name, y, x = heapq.heappop(queue)
+        if owner[y, x]:
+            continue
+        owner[y, x] = name
+        for v, u in ((y - 1, x), (y, x - 1), (y, x + 1), (y + 1, x)):
+            if 0 <= v < len(step) and 0 <= u < step.shape[1] and step[v, u] and not owner[v, u]:
+                heapq.heappush(queue, (level + int(step[v, u]), name, v, u))
+    return owner
+
+
+@pytest.mark.parametrize("markers", ["grid", "segments", "points"])
+@pytest.mark.parametrize("picture", ["noise", "steps", "constant"])
+def test_compact_watershed__is_what_one_queue_finds(picture, markers):
+    image, rng = PICTURES[picture], np.random.default_rng(2)
+    shape, valid = image.shape[:2], rings(image.shape[:2])
+    points = [(int(rng.integers(37)), int(rng.integers(45)), i // 2 + 3) for i in range(8)]
+    segments = np.zeros(shape, np.uint32)
+    for y, x, name in points:
+        segments[y, x : x + 3] = name
+    given = points if markers == "points" else markers
+    method = Watershed(markers=given, step=12, compactness=2.0, sigma=0)
+    info = ImageInfo(shape, image.shape[2], image.dtype.name, masked=True)
+    arrays = {"image": image, "mask": valid.astype(np.uint8), "segments": segments}
+    altitude, _, _, lowest = flooded(image, {"markers": "grid", "step": 12, "sigma": 0}, valid)
+    marks = np.zeros(shape, int)
+    if markers == "grid":
+        for y, x in lowest:
+            marks[y, x] = 1 + y // 12 * 4 + x // 12
+    elif markers == "points":
+        for y, x, name in sorted(points, key=lambda point: -point[2]):
+            marks[y, x] = 1 + name
+    else:
+        marks = np.where(segments > 0, segments + 1, 0)
+    cost = np.where(valid, (altitude.astype(np.int64) >> 22) + 16, 0)
+    expected = label(compact(np.minimum(cost, 8191), marks), background=0, connectivity=1)
+    for size in (None, (9, 13), (20, 11)):
+        found = run_in_memory(method.passes(info), arrays, size)[0]["labels"]
+        np.testing.assert_array_equal(found, expected, err_msg=f"tiles {size}")
+
+
+@pytest.mark.parametrize("name", ["blobs", "constant", "float"])
+def test_segments_as_markers__are_the_same_for_every_tiling(name):
+    image, rng = PICTURES[name], np.random.default_rng(6)
+    segments = np.where(rng.random(image.shape[:2]) < 0.02, 1, 0)
+    segments = ndimage.label(ndimage.binary_dilation(segments))[0].astype(np.uint32) * 3
+    method = Watershed(markers="segments")
+    info = ImageInfo(image.shape[:2], image.shape[2], image.dtype.name)
+    arrays = {"image": image, "segments": segments}
+    whole, tables = run_in_memory(method.passes(info), arrays)
+    plain = watershed(image, markers=segments)
+    np.testing.assert_array_equal(label(plain, background=0, connectivity=1), whole["labels"])
+    np.testing.assert_array_equal(np.unique(tables["segments"]["marker"]), np.unique(segments)[1:])
+    assert (plain[segments > 0] == segments[segments > 0]).all()
+    for size in ((9, 13), (16, 45)):
+        found = run_in_memory(method.passes(info), arrays, size)[0]["labels"]
+        np.testing.assert_array_equal(found, whole["labels"], err_msg=f"tiles {size}")
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
@@ -160,11 +227,13 @@ def test_watershed__leaves_what_no_point_reaches():
         ({"h": np.nan}, "h must not be negative"),
         ({"sigma": -1}, "sigma must be 0"),
         ({"step": 1}, "step must be 2"),
-        ({"markers": "maxima"}, "markers must be minima, grid or points"),
-        ({"markers": [(1, 2, 3)]}, "markers must be minima, grid or points"),
+        ({"markers": "maxima"}, "markers must be minima, grid, segments or points"),
+        ({"markers": [(1, 2, 3, 4)]}, "markers must be points"),
+        ({"compactness": 2}, "compactness needs markers"),
+        ({"compactness": -1, "markers": "grid"}, "compactness must not be negative"),
         ({"markers": []}, "at least one point"),
-        ({"markers": [(3, 10)]}, r"marker \[3, 10\] lies outside the image of 8 x 10"),
-        ({"markers": [(-1, 0)]}, "lies outside the image"),
+        ({"markers": [(3, 10)]}, r"marker 1 at \[3, 10\] is outside the image of 8 rows"),
+        ({"markers": [(-1, 0)]}, "is outside the image"),
         ({"markers": np.zeros((10, 8), int)}, r"array of integers of the shape \(8, 10\)"),
         ({"markers": np.zeros((8, 10))}, "array of integers"),
         ({"mask": np.ones((3, 3), bool)}, "mask must have the shape"),
