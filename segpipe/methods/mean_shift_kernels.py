@@ -11,16 +11,8 @@ each is computed once, whoever comes by: that changes no result.
 import numpy as np
 from numba import njit
 
-from segpipe.methods.mean_shift_vector import (
-    COLOUR,
-    LANES,
-    LIFT,
-    PLACE,
-    rounded,
-    state_size,
-    vector_neighbours,
-    vector_successor,
-)
+from segpipe.methods.mean_shift_plain import COLOUR, LANES, LIFT, PLACE, rounded, state_size
+from segpipe.methods.mean_shift_vector import vector_neighbours, vector_successor
 
 PIXELS = 512
 """Pixels whose trajectories advance together, step by step: windows in flight do not wait."""
@@ -253,7 +245,7 @@ def _weigh(planes, window, rule, weights, states, at, out, to):
             pixel = offset + row * stride + column
             distance = 0
             for c in range(len(planes)):
-                d = np.int32(planes[c][pixel]) - np.int32(states[at + COLOUR + c])
+                d = np.int32(planes[c][pixel]) - states[at + COLOUR + c]
                 distance += min(abs(d), 255) ** 2
             if distance <= limit:
                 dy, dx = abs(top + (row << bits) - y), abs(left + (column << bits) - x)

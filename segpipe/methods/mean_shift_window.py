@@ -21,7 +21,7 @@ import numpy as np
 
 from segpipe import colour
 from segpipe.methods import mean_shift_kernels as kernels
-from segpipe.methods.mean_shift_vector import LANES
+from segpipe.methods.mean_shift_plain import LANES
 from segpipe.tiles import Box
 
 if TYPE_CHECKING:

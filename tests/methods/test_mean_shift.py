@@ -10,15 +10,14 @@ import pytest
 from segpipe import colour
 from segpipe.methods.mean_shift import MeanShift, mean_shift
 from segpipe.methods.mean_shift_modes import mean_shift_filter, mean_shift_modes
-from segpipe.methods.mean_shift_vector import (
+from segpipe.methods.mean_shift_plain import (
     COLOUR,
     LANES,
     plain_neighbours,
     plain_successor,
     state_size,
-    vector_neighbours,
-    vector_successor,
 )
+from segpipe.methods.mean_shift_vector import vector_neighbours, vector_successor
 from segpipe.methods.mean_shift_window import weights
 from segpipe.passes import ImageInfo, run_in_memory
 
