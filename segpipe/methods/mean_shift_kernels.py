@@ -11,38 +11,24 @@ each is computed once, whoever comes by: that changes no result.
 import numpy as np
 from numba import njit
 
-from segpipe.methods.mean_shift_vector import (
-    COLOURS,
-    COLUMNS,
-    COUNT,
-    LANES,
-    ROWS,
-    sums_size,
-    vector,
-)
+from segpipe.methods.mean_shift_plain import COLOUR, LANES, LIFT, PLACE, rounded, state_size
+from segpipe.methods.mean_shift_vector import vector_neighbours, vector_successor
 
-BLOCK = (16, 32)
+PIXELS = 512
 """Pixels whose trajectories advance together, step by step: windows in flight do not wait."""
 TABLE_BITS = 14
 """Size of the hash table of states; what it forgets is computed again."""
 UNKNOWN, QUEUED = -1, -2
-LIFT = 256
-"""Added to a colour difference to keep what is divided positive."""
-SHIFT = 40
-"""Bits behind the point of the reciprocals 1 / 2n; exact for up to 128 x 128 pixels."""
-PACK = 4
-"""Colours of 16 bits in a word of a state."""
+SIGNED, UNSIGNED = 32767, 65535
+"""Largest sums that a lane of 16 bits holds."""
+WORD = 4
+"""Numbers of 16 bits in a word that is hashed and compared."""
 
 u64 = np.uint64
 
 
-def reciprocals(n: int) -> np.ndarray:
-    """Return int64[n + 1]: 2^SHIFT / 2i, rounded up."""
-    return np.array([0, *(-(-(1 << SHIFT) // (2 * i)) for i in range(1, n + 1))], np.int64)
-
-
 @njit(nogil=True, cache=True)
-def follow(planes, lattice, values, valid, place, rule, weights, inverse, colours, shift):
+def follow(planes, lattice, values, valid, place, rule, weights, colours, shift):
     """Follow the trajectories of a core's pixels.
 
     planes   tuple of flat arrays: the sampled pixels; a last one tells masked ones apart
@@ -52,66 +38,255 @@ def follow(planes, lattice, values, valid, place, rule, weights, inverse, colour
     place    global (y, x) of the core's first pixel
     rule     (steps, radius, bits, limit): a pixel is sampled if y and x are multiples of 2^bits
     weights  int64[radius + 1, radius + 1, 256] of rows, columns and colours apart, or empty: flat
-    inverse  `reciprocals`
     colours  out, (C, h, w);  shift  out, int16 (2, h, w): where the mode lies, from the pixel
     """
     _, height, width = values.shape
-    pixels = BLOCK[0] * BLOCK[1]
-    most = pixels * (rule[0] + 1)
+    across = LANES << rule[2]  # so that a row of a block is LANES pixels of each phase
+    down = PIXELS // across
+    most = PIXELS * (rule[0] + 1)
+    length = state_size(len(planes)) // WORD
     room = 2 * most + 1  # a last one to write to in vain
-    keys = np.zeros((room, 1 + -(-len(planes) // PACK)), np.int64)
-    fresh = np.zeros((pixels, keys.shape[1]), np.int64)
+    words = np.zeros(room * length, np.uint64)
+    fresh = np.zeros(PIXELS * length, np.uint64)
     after = np.zeros(room, np.int32)
-    table = np.zeros(1 << TABLE_BITS, np.int32)
-    node = np.zeros(pixels, np.int32)
-    active = np.zeros(pixels, np.int32)
-    queue = np.zeros(pixels, np.int32)
-    quick = weights.size == 0 and (2 * rule[1] >> rule[2]) < LANES
-    used = 0
-    for top in range(0, height, BLOCK[0]):
-        for left in range(0, width, BLOCK[1]):
-            if used > most:
-                used = 0
-            bottom, right = min(height, top + BLOCK[0]), min(width, left + BLOCK[1])
-            box = (top, bottom, left, right)
-            n = _begin(values, valid, place, box, keys, after, node, active, used)
-            used += pixels
-            for _ in range(rule[0]):
-                m = _ask(node, active, n, after, queue)
-                if quick:
-                    _move(planes, lattice, keys, queue, m, rule, inverse, fresh)
-                else:
-                    _move_slowly(planes, lattice, keys, queue, m, rule, weights, fresh)
-                used = _link(fresh, m, queue, keys, after, table, used)
-                n = _advance(node, active, n, keys, after)
-                if n == 0:
+    table = np.full(1 << TABLE_BITS, room - 1, np.int32)
+    pixel = np.zeros((2, PIXELS), np.int32)
+    node, active, queue = np.zeros((3, PIXELS), np.int32)
+    order = np.arange(PIXELS).astype(np.int32)
+    quick = weights.size == 0 and _is_short(rule)
+    for top in range(0, height, down):
+        used = 0  # nothing old: states know their places modulo 2^16
+        for left in range(0, width, across):
+            used = 0 if used > most else used
+            box = (top, min(height, top + down), left, min(width, left + across))
+            near = (place[0] + top, place[1] + left)
+            if quick:
+                _first_steps(planes, lattice, values, place, rule, box, colours, shift)
+            else:
+                _stay(values, box, colours, shift)
+            n = _list(valid, shift, box, quick, pixel)
+            _pack(colours, shift, place, pixel, n, fresh)
+            used = _link(fresh, n, order, node, words, length, after, table, used)
+            active[:n] = order[:n]
+            m = n
+            for _ in range(quick, rule[0]):
+                if m == 0:
                     break
-            _write(place, box, keys, node, colours, shift)
+                asked = _ask(node, active, m, after, queue)
+                _move(planes, lattice, near, rule, weights, words, queue, asked, fresh)
+                used = _link(fresh, asked, queue, after, words, length, after, table, used)
+                m = _advance(node, active, m, words, length, after)
+            _unpack(words, length, node, place, pixel, n, colours, shift)
 
 
 @njit(nogil=True, cache=True)
-def _begin(values, valid, place, box, keys, after, node, active, used):
-    """Make the first state of every pixel of a block; return the number of those that count."""
-    for i in range(node.size):  # those of a block that is cut, too: nothing old may be found
-        after[u64(used + i)] = UNKNOWN
+def _is_short(rule):
+    """Tell if the sums over any window fit 16 bits."""
+    _steps, radius, bits, limit = rule
+    across = (2 * radius >> bits) + 1
+    return across**3 <= UNSIGNED and across**4 * limit <= SIGNED**2
+
+
+@njit(nogil=True, cache=True)
+def _stay(values, box, colours, shift):
+    """Let the pixels of a block be where they are."""
+    for y in range(box[0], box[1]):
+        for x in range(box[2], box[3]):
+            shift[0, y, x] = shift[1, y, x] = 0
+            for c in range(values.shape[0]):
+                colours[c, y, x] = values[c, y, x]
+
+
+@njit(nogil=True, cache=True)
+def _first_steps(planes, lattice, values, place, rule, box, colours, shift):
+    """Move all pixels of a block one step."""
+    stride, first_row, first_column, rows_there, columns_there = lattice
+    _steps, radius, bits, limit = rule
+    own = np.zeros((len(planes), LANES), np.uint16)
+    sums = np.zeros((COLOUR + len(planes), LANES), np.uint16)
+    means = np.zeros((2 + len(planes), LANES), np.int32)
+    for y in range(box[0], box[1]):
+        top, rows = _window(place[0] + y, radius, bits, rows_there)
+        for x in range(box[2], min(box[3], box[2] + (1 << bits))):
+            left = _first(place[1] + x, radius, bits)
+            columns = ((place[1] + x + radius) >> bits) - left + 1
+            lanes = (box[3] - x + (1 << bits) - 1) >> bits
+            for c in range(values.shape[0]):
+                for k in range(lanes):
+                    own[u64(c), u64(k)] = values[u64(c), u64(y), u64(x + (k << bits))]
+            offset = (top - first_row) * stride + left - first_column
+            window = (offset, stride, rows, columns, left)
+            vector_neighbours(planes, window, (limit, columns_there), own, sums)
+            corner = (top << bits) - (place[0] + y), (left << bits) - (place[1] + x)
+            _means(sums, own, bits, corner, means)
+            for k in range(lanes):
+                at = u64(x + (k << bits))
+                shift[u64(0), u64(y), at] = means[u64(0), u64(k)]
+                shift[u64(1), u64(y), at] = means[u64(1), u64(k)]
+            for c in range(values.shape[0]):
+                for k in range(lanes):
+                    colours[u64(c), u64(y), u64(x + (k << bits))] = means[u64(2 + c), u64(k)]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _means(sums, own, bits, corner, means):
+    """Turn sums into shifts and mean colours, lane by lane; what sees nothing stays.
+
+    Quotients of 32-bit floats are exact enough, see `mean_shift_vector`.
+    """
+    one, lift = np.int32(1), np.int32(2 * LIFT)
+    double = np.int32(bits + 1)
+    for k in range(LANES):  # every result is made 32 bits wide again: so it becomes vectors
+        n = np.int32(sums[u64(0), u64(k)])
+        some = np.int32(max(n, one))
+        for j in range(2):
+            above = np.int32(np.int32(np.int32(sums[u64(1 + j), u64(k)]) << double) + some)
+            mean = np.int32(np.float32(above) / np.float32(np.int32(some + some)))
+            means[u64(j), u64(k)] = np.int32(np.int32(corner[j]) + mean) if n else np.int32(0)
+    for c in range(own.shape[0]):
+        for k in range(LANES):
+            some = np.int32(max(np.int32(sums[u64(0), u64(k)]), one))
+            total = np.int32(np.int16(sums[u64(COLOUR + c), u64(k)]))
+            above = np.int32(np.int32(np.int32(total + total) + np.int32(lift * some)) + some)
+            mean = np.int32(np.float32(above) / np.float32(np.int32(some + some)))
+            base = np.int32(np.int32(own[u64(c), u64(k)]) - np.int32(LIFT))
+            means[u64(2 + c), u64(k)] = np.int32(base + mean)
+
+
+@njit(nogil=True, cache=True)
+def _list(valid, shift, box, moved, pixel):
+    """List the pixels of a block that count and, if so wanted, have moved; return their number."""
     n = 0
     for y in range(box[0], box[1]):
         for x in range(box[2], box[3]):
-            i = (y - box[0]) * BLOCK[1] + x - box[2]
-            q = u64(used + i)
-            keys[q, u64(0)] = (place[0] + y) << 32 | (place[1] + x)
-            for k in range(1, keys.shape[1]):
-                keys[q, u64(k)] = 0
-            node[u64(i)] = q
-            active[u64(n)] = i
-            n += valid[u64(y), u64(x)]
-    for c in range(values.shape[0]):
-        word, bits = u64(1 + (c >> 2)), (c & 3) << 4
-        for y in range(box[0], box[1]):
-            for x in range(box[2], box[3]):
-                q = u64(used + (y - box[0]) * BLOCK[1] + x - box[2])
-                keys[q, word] |= np.int64(values[u64(c), u64(y), u64(x)]) << bits
+            pixel[u64(0), u64(n)] = y
+            pixel[u64(1), u64(n)] = x
+            far = (shift[u64(0), u64(y), u64(x)] | shift[u64(1), u64(y), u64(x)]) != 0
+            n += valid[u64(y), u64(x)] & (far | (not moved))
     return n
+
+
+@njit(nogil=True, cache=True)
+def _pack(colours, shift, place, pixel, n, words):
+    """Write the states that the listed pixels are in."""
+    length = words.size // PIXELS
+    for j in range(n):
+        y, x = u64(pixel[u64(0), u64(j)]), u64(pixel[u64(1), u64(j)])
+        row = place[0] + np.int64(y) + shift[u64(0), y, x]
+        column = place[1] + np.int64(x) + shift[u64(1), y, x]
+        word = u64(row & 0xFFFF) << u64(16 * PLACE)
+        word |= u64(column & 0xFFFF) << u64(16 * PLACE + 16)
+        for k in range(length):
+            first = WORD * k - COLOUR
+            for c in range(max(first, 0), min(first + WORD, colours.shape[0])):
+                word |= u64(colours[u64(c), y, x]) << u64(16 * (c - first))
+            words[u64(j * length + k)] = word
+            word = u64(0)
+
+
+@njit(nogil=True, cache=True)
+def _unpack(words, length, node, place, pixel, n, colours, shift):
+    """Write where the listed pixels have ended; states know their places modulo 2^16."""
+    for j in range(n):
+        y, x = u64(pixel[u64(0), u64(j)]), u64(pixel[u64(1), u64(j)])
+        at = u64(node[u64(j)]) * u64(length)
+        row, column = words[at] >> u64(16 * PLACE), words[at] >> u64(16 * PLACE + 16)
+        shift[u64(0), y, x] = np.int16(np.uint16(row) - np.uint16(place[0] + np.int64(y)))
+        shift[u64(1), y, x] = np.int16(np.uint16(column) - np.uint16(place[1] + np.int64(x)))
+        for c in range(colours.shape[0]):
+            word, bits = u64((COLOUR + c) // WORD), u64((COLOUR + c) % WORD * 16)
+            colours[u64(c), y, x] = words[at + word] >> bits & u64(0xFFFF)
+
+
+@njit(nogil=True, cache=True, forceinline=True)
+def _first(at, radius, bits):
+    """Return the first sampled row (or column) within `radius` of `at`; may lie before 0."""
+    return (at - radius + (1 << bits) - 1) >> bits
+
+
+@njit(nogil=True, cache=True, forceinline=True)
+def _window(at, radius, bits, count):
+    """Return the first sampled row (or column) within `radius` of `at`, and how many there are."""
+    first = max(_first(at, radius, bits), 0)
+    return first, min((at + radius) >> bits, count - 1) - first + 1
+
+
+@njit(nogil=True, cache=True)
+def _move(planes, lattice, near, rule, weights, words, queue, m, fresh):
+    """Write the successors of the queued states; `near` is a place less than 2^15 from all."""
+    stride, first_row, first_column, rows_there, columns_there = lattice
+    _steps, radius, bits, limit = rule
+    states, out = words.view(np.uint16), fresh.view(np.uint16)
+    size = out.size // PIXELS
+    usual = 2 * radius >> bits
+    for i in range(m):
+        at = np.int64(queue[u64(i)]) * size
+        y = near[0] + np.int64(np.int16(states[u64(at + PLACE)] - np.uint16(near[0])))
+        x = near[1] + np.int64(np.int16(states[u64(at + PLACE + 1)] - np.uint16(near[1])))
+        top, rows = _window(y, radius, bits, rows_there)
+        left, columns = _window(x, radius, bits, columns_there)
+        offset = (top - first_row) * stride + left - first_column
+        window = (offset, stride, rows, columns, top << bits, left << bits)
+        if weights.size:
+            _weigh(planes, window, (bits, limit, y, x), weights, states, at, out, i * size)
+        else:
+            vector_successor(planes, window, (usual, bits, limit), states, at, out, i * size)
+
+
+@njit(nogil=True, cache=True)
+def _weigh(planes, window, rule, weights, states, at, out, to):
+    """Do what `vector_successor` does, with weights; also given the place of the state."""
+    offset, stride, rows, columns, top, left = window
+    bits, limit, y, x = rule
+    n = row_sum = column_sum = 0
+    total = np.zeros(len(planes), np.int64)
+    for row in range(rows):
+        for column in range(columns):
+            pixel = offset + row * stride + column
+            distance = 0
+            for c in range(len(planes)):
+                d = np.int32(planes[c][pixel]) - states[at + COLOUR + c]
+                distance += min(abs(d), 255) ** 2
+            if distance <= limit:
+                dy, dx = abs(top + (row << bits) - y), abs(left + (column << bits) - x)
+                weight = weights[dy, dx, (distance << 8) // (limit + 1)]
+                n += weight
+                row_sum += weight * row
+                column_sum += weight * column
+                for c in range(len(planes)):
+                    total[c] += weight * planes[c][pixel]
+    size = state_size(len(planes))
+    out[to : to + size] = states[at : at + size]
+    if n:
+        out[to + PLACE] = np.uint16(top + rounded(row_sum << bits, n))
+        out[to + PLACE + 1] = np.uint16(left + rounded(column_sum << bits, n))
+        for c in range(len(planes)):
+            out[to + COLOUR + c] = rounded(total[c], n)
+
+
+@njit(nogil=True, cache=True)
+def _link(source, m, queue, goal, words, length, after, table, used):
+    """Let states of `source` be the goals of the queued; return the number of nodes."""
+    size = u64(length)
+    for e in range(m):
+        i = u64(e)
+        mixed = u64(0)
+        for k in range(length):
+            mixed = (mixed ^ source[i * size + u64(k)]) * u64(0x9E3779B97F4A7C15)
+        slot = mixed >> u64(64 - TABLE_BITS)
+        q = u64(table[slot])
+        same = q < u64(used)
+        for k in range(length):
+            same &= words[q * size + u64(k)] == source[i * size + u64(k)]
+        # written in any case: a wrong guess would cost more
+        q = q if same else u64(used)
+        for k in range(length):
+            words[q * size + u64(k)] = source[i * size + u64(k)]
+        after[u64(used)] = UNKNOWN
+        table[slot] = q
+        used += 1 - same
+        goal[u64(queue[i])] = q
+    return used
 
 
 @njit(nogil=True, cache=True)
@@ -127,172 +302,17 @@ def _ask(node, active, n, after, queue):
     return m
 
 
-@njit(nogil=True, cache=True, forceinline=True)
-def _window(at, radius, bits, count):
-    """Return the first sampled row (or column) within `radius` of `at`, and how many there are."""
-    first = (max(at - radius, 0) + (1 << bits) - 1) >> bits
-    return first, min((at + radius) >> bits, count - 1) - first + 1
-
-
 @njit(nogil=True, cache=True)
-def _move(planes, lattice, keys, queue, m, rule, inverse, fresh):
-    """Write the successors of the queued states; a state that sees nothing stays.
-
-    For flat weights and windows of up to LANES columns; free of branches.
-    """
-    stride, first_row, first_column, rows_there, columns_there = lattice
-    _steps, radius, bits, limit = rule
-    state = np.zeros(len(planes), np.int32)
-    out = np.zeros(sums_size(len(planes)), np.int32)
-    for i in range(m):
-        q = u64(queue[u64(i)])
-        key = keys[q, u64(0)]
-        top, rows = _window(key >> 32, radius, bits, rows_there)
-        left, columns = _window(key & 0xFFFFFFFF, radius, bits, columns_there)
-        for c in range(len(planes)):
-            state[u64(c)] = keys[q, u64(1 + (c >> 2))] >> ((c & 3) << 4) & 0xFFFF
-        offset = (top - first_row) * stride + left - first_column
-        vector(planes, offset, stride, rows, columns, 2 * radius >> bits, state, limit, out)
-        found = np.int64(out[COUNT])
-        n = found if found else np.int64(1)
-        part = inverse[u64(n)]
-        y = (top << bits) + ((2 * (np.int64(out[ROWS]) << bits) + n) * part >> SHIFT)
-        x = (left << bits) + ((2 * (np.int64(out[COLUMNS]) << bits) + n) * part >> SHIFT)
-        fresh[u64(i), u64(0)] = y << 32 | x if found else key
-        for k in range(-(-len(planes) // PACK)):
-            fresh[u64(i), u64(1 + k)] = 0
-        for c in range(len(planes)):
-            colour = (
-                state[u64(c)]
-                + ((2 * (out[u64(COLOURS + c)] + LIFT * n) + n) * part >> SHIFT)
-                - LIFT
-            )
-            fresh[u64(i), u64(1 + (c >> 2))] |= np.int64(colour) << ((c & 3) << 4)
-
-
-@njit(nogil=True, cache=True)
-def _move_slowly(planes, lattice, keys, queue, m, rule, weights, fresh):
-    """Do what `_move` does with weights, or for wide windows."""
-    stride, first_row, first_column, rows_there, columns_there = lattice
-    _steps, radius, bits, limit = rule
-    state = np.zeros(len(planes), np.int32)
-    out = np.zeros(sums_size(len(planes)), np.int32)
-    total = np.zeros(out.size, np.int64)
-    for i in range(m):
-        q = queue[i]
-        y, x = keys[q, 0] >> 32, keys[q, 0] & 0xFFFFFFFF
-        top, rows = _window(y, radius, bits, rows_there)
-        left, columns = _window(x, radius, bits, columns_there)
-        for c in range(len(planes)):
-            state[c] = keys[q, 1 + (c >> 2)] >> ((c & 3) << 4) & 0xFFFF
-        offset = (top - first_row) * stride + left - first_column
-        if weights.size:
-            near = ((top << bits) - y, (left << bits) - x, bits)
-            _weigh(planes, offset, stride, rows, columns, state, limit, near, weights, total)
-        else:
-            usual = 2 * radius >> bits
-            _strips(planes, offset, stride, rows, columns, usual, state, limit, out, total)
-        n = total[COUNT]
-        for k in range(keys.shape[1]):
-            fresh[i, k] = 0 if n else keys[q, k]
-        if n:
-            y = (top << bits) + _rounded(total[ROWS] << bits, n)
-            x = (left << bits) + _rounded(total[COLUMNS] << bits, n)
-            fresh[i, 0] = y << 32 | x
-            for c in range(len(planes)):
-                colour = state[c] + _rounded(total[COLOURS + c], n)
-                fresh[i, 1 + (c >> 2)] |= np.int64(colour) << ((c & 3) << 4)
-
-
-@njit(nogil=True, cache=True)
-def _rounded(a, n):
-    """Return a / n, rounded half up."""
-    return (2 * a + n) // (2 * n)
-
-
-@njit(nogil=True, cache=True)
-def _strips(planes, offset, stride, rows, columns, usual, state, limit, out, total):
-    """Do what `vector` does for a window of any width."""
-    total[:] = 0
-    for strip in range(0, columns, LANES):
-        here = min(LANES, columns - strip)
-        vector(planes, offset + strip, stride, rows, here, usual, state, limit, out)
-        for k in range(total.size):
-            total[k] += out[k]
-        total[COLUMNS] += strip * out[COUNT]
-
-
-@njit(nogil=True, cache=True)
-def _weigh(planes, offset, stride, rows, columns, state, limit, near, weights, total):
-    """Do what `vector` does for a window of any width, with weights."""
-    total[:] = 0
-    for row in range(rows):
-        for column in range(columns):
-            distance = 0
-            for c in range(len(planes)):
-                d = np.int32(planes[c][offset + row * stride + column]) - state[c]
-                distance += min(abs(d), 255) ** 2
-            if distance <= limit:
-                dy, dx = abs(near[0] + (row << near[2])), abs(near[1] + (column << near[2]))
-                weight = weights[dy, dx, (distance << 8) // (limit + 1)]
-                total[COUNT] += weight
-                total[ROWS] += weight * row
-                total[COLUMNS] += weight * column
-                for c in range(len(planes)):
-                    d = np.int32(planes[c][offset + row * stride + column]) - state[c]
-                    total[COLOURS + c] += weight * d
-
-
-@njit(nogil=True, cache=True)
-def _link(fresh, m, queue, keys, after, table, used):
-    """Find or add the nodes of the new states; return the number of nodes."""
-    words = keys.shape[1]
-    for e in range(m):
-        i = u64(e)
-        mixed = u64(0)
-        for k in range(words):
-            mixed = (mixed ^ u64(fresh[i, u64(k)])) * u64(0x9E3779B97F4A7C15)
-        slot = mixed >> u64(64 - TABLE_BITS)
-        q = u64(table[slot])
-        same = q < u64(used)
-        for k in range(words):
-            same &= keys[q, u64(k)] == fresh[i, u64(k)]
-        # written in any case: a wrong guess would cost more
-        q = q if same else u64(used)
-        for k in range(words):
-            keys[q, u64(k)] = fresh[i, u64(k)]
-        after[u64(used)] = UNKNOWN
-        table[slot] = q
-        used += 1 - same
-        after[u64(queue[i])] = q
-    return used
-
-
-@njit(nogil=True, cache=True)
-def _advance(node, active, n, keys, after):
+def _advance(node, active, n, words, length, after):
     """Move every pixel on; return how many have not come to rest at a lattice point."""
     moving = 0
+    size = u64(length)
     for j in range(n):
         i = active[u64(j)]
         q = u64(node[u64(i)])
         to = u64(after[q])
         node[u64(i)] = to
         active[u64(moving)] = i
-        moving += keys[q, u64(0)] != keys[to, u64(0)]
+        apart = (words[q * size] ^ words[to * size]) >> u64(16 * PLACE)
+        moving += apart & u64(0xFFFFFFFF) != 0
     return moving
-
-
-@njit(nogil=True, cache=True)
-def _write(place, box, keys, node, colours, shift):
-    """Write the last states of a block."""
-    for y in range(box[0], box[1]):
-        for x in range(box[2], box[3]):
-            key = keys[u64(node[u64((y - box[0]) * BLOCK[1] + x - box[2])]), u64(0)]
-            shift[u64(0), u64(y), u64(x)] = (key >> 32) - (place[0] + y)
-            shift[u64(1), u64(y), u64(x)] = (key & 0xFFFFFFFF) - (place[1] + x)
-    for c in range(colours.shape[0]):
-        word, bits = u64(1 + (c >> 2)), (c & 3) << 4
-        for y in range(box[0], box[1]):
-            for x in range(box[2], box[3]):
-                q = u64(node[u64((y - box[0]) * BLOCK[1] + x - box[2])])
-                colours[u64(c), u64(y), u64(x)] = keys[q, word] >> bits & 0xFFFF

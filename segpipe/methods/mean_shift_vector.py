@@ -1,108 +1,186 @@
-"""Sums over the pixels of a window that lie in a ball of colours: 16 pixels a step.
+"""Means over the pixels of a window that lie in a ball of colours: 16 pixels at a time.
 
-`ball_sums` is written twice: `plain`, which says what it means, and `vector`, the same in LLVM's
-portable vector instructions (they become AVX2, AVX-512, NEON or plain code), because Numba does
-not keep vectors in registers across the rows of a window: `plain` takes about eight times as long.
-A test holds them equal; everything else in mean shift is ordinary Numba.
+Two kernels. `mean_shift_plain` says in plain words what they mean; here they are in LLVM's portable
+vector instructions (which become AVX2, AVX-512, NEON or plain code), because Numba keeps vectors in
+registers neither across the rows of a window nor across its columns: that takes about eight times
+as long. A test holds the two equal; all else in mean shift is ordinary Numba.
+
+`successor` treats one window, 16 columns of a row at a time. `neighbours` treats 16 windows that
+lie side by side, one in each lane, for the first step, which all pixels take from where they are:
+it needs no sums across lanes.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
-import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 16
-"""Pixels of a row that are treated together; planes need as many values behind the last pixel."""
-GROUP = 8
-"""Sums that are added up together across the lanes."""
-COUNT, ROWS, COLUMNS, COLOURS = range(4)
-"""Places in `out`; the channels follow from `COLOURS` on."""
+from segpipe.methods.mean_shift_plain import COLOUR, GROUP, LANES, LIFT, PLACE, state_size
 
-
-@njit(nogil=True, cache=True)
-def sums_size(channels):
-    """Return the length of `out` for a number of channels: a multiple of `GROUP`."""
-    return -(-(COLOURS + channels) // GROUP) * GROUP
-
-
-@njit(nogil=True, cache=True)
-def plain(planes, offset, stride, rows, columns, usual, state, limit, out):
-    """Sum up the pixels of a window whose squared distance from a colour is at most a limit.
-
-    planes   tuple of C flat arrays, all uint8 or all uint16
-    offset, stride   the window's first pixel and the distance of two rows in a plane
-    rows, columns    size of the window; 1 <= columns <= LANES, 0 <= rows <= usual + 1
-    usual    most windows have this many rows or one more: `vector` then takes no wrong branches
-    state    int32[C], the colour
-    limit    0 .. 254^2; per channel, distances beyond 255 count as 255
-    out      int32: number of pixels, sums of row and column numbers (from 0), of pixel - state
-    """
-    out[:] = 0
-    for row in range(rows):
-        for column in range(columns):
-            distance = 0
-            for c in range(len(planes)):
-                d = np.int32(planes[c][offset + row * stride + column]) - state[c]
-                distance += min(abs(d), 255) ** 2
-            if distance <= limit:
-                out[COUNT] += 1
-                out[ROWS] += row
-                out[COLUMNS] += column
-                for c in range(len(planes)):
-                    d = np.int32(planes[c][offset + row * stride + column]) - state[c]
-                    out[COLOURS + c] += d
-
-
-@intrinsic
-def _vector(typing, planes, offset, stride, rows, columns, usual, state, limit, out):
-    """Build `plain` from vectors of LANES values of 16 bits."""
-    index = types.intp
-    signature = types.void(planes, index, index, index, index, index, state, index, out)
-    names = ("planes", "offset", "stride", "rows", "columns", "usual", "state", "limit", "out")
-
-    def build(context, builder, signature, arguments):
-        values = dict(zip(names, arguments, strict=True))
-        data = lambda kind, array: context.make_array(kind)(context, builder, array).data  # noqa: E731
-        pointers = [
-            data(planes.dtype, builder.extract_value(values["planes"], c))
-            for c in range(len(planes))
-        ]
-        colour, target = data(state, values["state"]), data(out, values["out"])
-        sums = _window(builder, pointers, colour, values, wide=planes.dtype.dtype.bitwidth == 16)
-        for group in range(0, len(sums), GROUP):
-            total = _across_lanes(builder, sums[group : group + GROUP])
-            place = builder.gep(target, [ir.Constant(ir.IntType(64), group)])
-            stored = builder.store(total, builder.bitcast(place, total.type.as_pointer()))
-            stored.align = 4
-        return context.get_dummy_value()
-
-    return signature, build
+BAND = 32
+"""Rows whose sums over 4 lanes fit 16 bits: BAND * 4 * 254 < 2^15."""
 
 
 @njit(nogil=True, cache=True, forceinline=True)
-def vector(planes, offset, stride, rows, columns, usual, state, limit, out):
-    """Do what `plain` does; rows < 128, and one row behind the window must be there to read."""
-    _vector(planes, offset, stride, rows, columns, usual, state, limit, out)  # type: ignore[call-arg]
+def vector_successor(planes, window, rule, states, at, out, to):
+    """Do what `plain_successor` does; one row behind the window must be there to read."""
+    _successor(planes, window, rule, states, at, out, to)  # type: ignore[call-arg]
 
 
-_I16, _I32 = ir.IntType(16), ir.IntType(32)
+@njit(nogil=True, cache=True, forceinline=True)
+def vector_neighbours(planes, window, rule, colours, sums):
+    """Do what `plain_neighbours` does."""
+    _neighbours(planes, window, rule, colours, sums)  # type: ignore[call-arg]
+
+
+_I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _LANES = ir.VectorType(_I16, LANES)
+_KEY, _SUMS = ir.VectorType(_I16, GROUP), ir.VectorType(_I32, GROUP)
+_FLOATS = ir.VectorType(ir.FloatType(), GROUP)
+
+
+@intrinsic
+def _successor(typing, planes, window, rule, states, at, out, to):
+    """Build `plain_successor` from vectors."""
+    index, wide = types.intp, not planes.dtype.dtype.signed
+    six, three = types.UniTuple(index, 6), types.UniTuple(index, 3)
+
+    def build(context, builder, signature, arguments):
+        kind = signature.args
+        pointers = _pointers(context, builder, kind[0], arguments[0])
+        window, rule = (cgutils.unpack_tuple(builder, arguments[k]) for k in (1, 2))
+        key = builder.gep(_data(context, builder, kind[3], arguments[3]), [arguments[4]])
+        target = builder.gep(_data(context, builder, kind[5], arguments[5]), [arguments[6]])
+        colours = [
+            _splat(builder, builder.load(builder.gep(key, [_I64(COLOUR + c)])))
+            for c in range(len(pointers))
+        ]
+        balls = _Balls(builder, pointers, colours, wide)
+        totals = _window(builder, balls, window, rule)
+        for group, total in enumerate(totals):
+            _round(builder, group, total, totals[0], window[4:], rule[1], (key, target))
+        return context.get_dummy_value()
+
+    return types.void(planes, six, three, states, index, out, index), build
+
+
+@intrinsic
+def _neighbours(typing, planes, window, rule, colours, sums):
+    """Build `plain_neighbours` from vectors."""
+    index, wide = types.intp, not planes.dtype.dtype.signed
+
+    def build(context, builder, signature, arguments):
+        kind = signature.args
+        pointers = _pointers(context, builder, kind[0], arguments[0])
+        offset, stride, rows, columns, left = cgutils.unpack_tuple(builder, arguments[1])
+        limit, there = cgutils.unpack_tuple(builder, arguments[2])
+        own, target = (
+            builder.bitcast(_data(context, builder, kind[k], arguments[k]), _LANES.as_pointer())
+            for k in (3, 4)
+        )
+        states = [builder.load(builder.gep(own, [_I64(c)]), align=2) for c in range(len(pointers))]
+        balls = _Balls(builder, pointers, states, wide)
+        late, down = balls.sum(), balls.sum()
+        with cgutils.for_range(builder, columns) as column:
+            begin = builder.add(offset, column.index)
+            outside = builder.sub(_I64(0), builder.add(left, column.index))
+            end = builder.add(outside, there)
+            radius = _within(builder, limit, outside, end)
+            with cgutils.for_range(builder, rows) as row:
+                place = builder.add(begin, builder.mul(row.index, stride))
+                near = balls.add(place, radius)
+                _add(builder, down, builder.select(near, _splat(builder, row.index), _ZERO))
+            _add(builder, late, builder.load(balls.count))
+        found = builder.load(balls.count)
+        # a pixel in column i was counted columns - i times
+        across = builder.sub(builder.mul(found, _splat(builder, columns)), builder.load(late))
+        totals = [found, builder.load(down), across, *balls.differences()]
+        for k, total in enumerate(totals):
+            builder.store(total, builder.gep(target, [_I64(k)]), align=2)
+        return context.get_dummy_value()
+
+    five, two = types.UniTuple(index, 5), types.UniTuple(index, 2)
+    return types.void(planes, five, two, colours, sums), build
+
+
+def _data(context, builder, kind, array):
+    return context.make_array(kind)(context, builder, array).data
+
+
+def _pointers(context, builder, kind, planes):
+    return [
+        _data(context, builder, kind.dtype, builder.extract_value(planes, c))
+        for c in range(len(kind))
+    ]
 
 
 def _constant(kind, numbers):
-    return ir.Constant(kind, [ir.Constant(kind.element, int(n)) for n in numbers])
+    return ir.Constant(kind, [kind.element(int(n)) for n in numbers])
 
 
-def _splat(builder, value):
+_ZERO = ir.Constant(_LANES, None)
+
+
+def _splat(builder, value, kind=_LANES):
     """Return the vector that holds a number in all lanes."""
-    one = builder.insert_element(
-        ir.Constant(_LANES, ir.Undefined), builder.trunc(value, _I16), ir.Constant(_I32, 0)
-    )
-    zeros = _constant(ir.VectorType(_I32, LANES), [0] * LANES)
+    if isinstance(value.type, ir.IntType) and value.type.width > kind.element.width:
+        value = builder.trunc(value, kind.element)
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _I32(0))
+    zeros = _constant(ir.VectorType(_I32, kind.count), [0] * kind.count)
     return builder.shuffle_vector(one, one, zeros)
+
+
+class _Balls:
+    """Counts and sums, lane by lane, of the pixels that lie near the lanes' colours."""
+
+    def __init__(self, builder, pointers, states, wide):
+        self.builder, self.pointers, self.states, self.wide = builder, pointers, states, wide
+        self.count = self.sum()
+        self.colours = [self.sum() for _ in pointers]
+
+    def sum(self):
+        """Return a variable of zeros, which LLVM keeps in a register."""
+        return cgutils.alloca_once_value(self.builder, _ZERO)
+
+    def clear(self):
+        for total in (self.count, *self.colours):
+            self.builder.store(_ZERO, total)
+
+    def differences(self):
+        """Return the sums of pixel - colour."""
+        return [self.builder.neg(self.builder.load(total)) for total in self.colours]
+
+    def add(self, place, radius):
+        """Add LANES pixels whose squared distances are below `radius`; return which."""
+        builder = self.builder
+        distance, differences = None, []
+        for pointer, state in zip(self.pointers, self.states, strict=True):
+            at = builder.bitcast(builder.gep(pointer, [place]), _LANES.as_pointer())
+            pixels = builder.load(at, align=2)
+            differences.append(builder.sub(state, pixels))  # this way round it can load, too
+            step = _apart(builder, pixels, state) if self.wide else differences[-1]
+            square = builder.mul(step, step)
+            distance = _call(builder, "uadd.sat", distance, square) if distance else square
+        near = builder.icmp_unsigned("<", distance, radius)
+        _add(builder, self.count, builder.zext(near, _LANES))
+        for total, difference in zip(self.colours, differences, strict=True):
+            _add(builder, total, builder.select(near, difference, _ZERO))
+        return near
+
+
+def _within(builder, limit, begin, end):
+    """Return what squared distances must be below: limit + 1 in the lanes begin .. end, else 0."""
+    lanes = _constant(_LANES, range(LANES))
+    low, high = (
+        _splat(builder, _least(builder, _most(builder, edge, _I64(0)), _I64(LANES)))
+        for edge in (begin, end)
+    )
+    within = builder.and_(
+        builder.icmp_unsigned(">=", lanes, low), builder.icmp_unsigned("<", lanes, high)
+    )
+    return builder.select(within, _splat(builder, builder.add(limit, _I64(1))), _ZERO)
 
 
 def _call(builder, name, a, b):
@@ -111,57 +189,6 @@ def _call(builder, name, a, b):
         builder.module, ir.FunctionType(_LANES, [_LANES, _LANES]), f"llvm.{name}.v{LANES}i16"
     )
     return builder.call(function, [a, b])
-
-
-def _window(builder, pointers, colour, values, wide):
-    """Return the vectors (count, rows, columns, colours …), a multiple of GROUP, over all rows."""
-    zero = ir.Constant(_LANES, None)
-    lanes = _constant(_LANES, range(LANES))
-    inside = builder.icmp_unsigned("<", lanes, _splat(builder, values["columns"]))
-    far = builder.select(inside, zero, _constant(_LANES, [65535] * LANES))
-    limit = _splat(builder, values["limit"])
-    states = []
-    for c in range(len(pointers)):
-        at = builder.gep(colour, [ir.Constant(ir.IntType(64), c)])
-        states.append(_splat(builder, builder.load(at)))
-    sums = [cgutils.alloca_once_value(builder, zero) for _ in range(2 + len(pointers))]
-    count, late = sums[:2]
-
-    def add_row(row, far):
-        place = builder.add(values["offset"], builder.mul(row, values["stride"]))
-        distance, differences = far, []
-        for pointer, state in zip(pointers, states, strict=True):
-            pixels = _load(builder, pointer, place, wide)
-            differences.append(builder.sub(pixels, state))
-            step = _apart(builder, pixels, state) if wide else differences[-1]
-            distance = _call(builder, "uadd.sat", distance, builder.mul(step, step))
-        near = builder.icmp_unsigned("<=", distance, limit)
-        _add(builder, count, builder.zext(near, _LANES))
-        _add(builder, late, builder.load(count))
-        for total, difference in zip(sums[2:], differences, strict=True):
-            _add(builder, total, builder.select(near, difference, zero))
-
-    rows, usual = values["rows"], values["usual"]
-    certain = builder.select(builder.icmp_signed("<", rows, usual), rows, usual)
-    with cgutils.for_range(builder, certain) as loop:
-        add_row(loop.index, far)
-    more = builder.icmp_signed(">", rows, certain)
-    add_row(certain, builder.select(more, far, _constant(_LANES, [65535] * LANES)))
-    found, behind, *colours = (builder.load(total) for total in sums)
-    # a pixel in row i was counted certain + 1 - i times
-    seen = builder.add(certain, ir.Constant(certain.type, 1))
-    row = builder.sub(builder.mul(found, _splat(builder, seen)), behind)
-    vectors = [found, row, builder.mul(found, lanes), *colours]
-    return vectors + [zero] * (sums_size(len(pointers)) - len(vectors))
-
-
-def _load(builder, pointer, place, wide):
-    """Load LANES pixels as 16-bit values."""
-    kind = _LANES if wide else ir.VectorType(ir.IntType(8), LANES)
-    at = builder.bitcast(builder.gep(pointer, [place]), kind.as_pointer())
-    loaded = builder.load(at)
-    loaded.align = 2 if wide else 1
-    return loaded if wide else builder.zext(loaded, _LANES)
 
 
 def _apart(builder, a, b):
@@ -174,23 +201,116 @@ def _add(builder, total, vector):
     builder.store(builder.add(builder.load(total), vector), total)
 
 
+def _least(builder, a, b):
+    return builder.select(builder.icmp_signed("<", a, b), a, b)
+
+
+def _most(builder, a, b):
+    return builder.select(builder.icmp_signed(">", a, b), a, b)
+
+
+def _window(builder, balls, window, rule):
+    """Return vectors of GROUP numbers: count, rows, columns, pixel - colour …, over a window."""
+    offset, stride, rows, columns = window[:4]
+    usual, _bits, limit = rule
+    late = balls.sum()
+    size = state_size.py_func(len(balls.pointers))
+    totals = [
+        cgutils.alloca_once_value(builder, ir.Constant(_SUMS, None)) for _ in range(size // GROUP)
+    ]
+    lanes = _constant(_LANES, range(LANES))
+    strips = cgutils.for_range_slice(builder, _I64(0), columns, _I64(LANES), _I64)
+    with strips as (left, _):
+        radius = _within(builder, limit, _I64(0), builder.sub(columns, left))
+        with cgutils.for_range_slice(builder, _I64(0), rows, _I64(BAND), _I64) as (top, _):
+            balls.clear()
+            builder.store(_ZERO, late)
+            here = _least(builder, builder.sub(rows, top), _I64(BAND))
+            # without the last row, which windows have or not, no branch is taken in vain
+            certain = _least(builder, here, usual)
+            begin = builder.add(builder.add(offset, left), builder.mul(top, stride))
+            with cgutils.for_range(builder, certain) as row:
+                balls.add(builder.add(begin, builder.mul(row.index, stride)), radius)
+                _add(builder, late, builder.load(balls.count))
+            more = builder.icmp_signed(">", here, certain)
+            last = builder.add(begin, builder.mul(certain, stride))
+            balls.add(last, builder.select(more, radius, _ZERO))
+            _add(builder, late, builder.load(balls.count))
+            found = builder.load(balls.count)
+            # a pixel in row i was counted certain + 1 - i times
+            seen = _splat(builder, builder.add(certain, _I64(1)))
+            down = builder.sub(builder.mul(found, seen), builder.load(late))
+            sums = [found, down, builder.mul(found, lanes), *balls.differences()]
+            sums += [_ZERO] * (size - len(sums))
+            for group, total in enumerate(totals):
+                part = _across_lanes(builder, sums[group * GROUP : (group + 1) * GROUP])
+                if group == 0:
+                    n = _splat(builder, builder.extract_element(part, _I32(0)), _SUMS)
+                    corner = ir.Constant(_SUMS, None)
+                    for k, first in ((1, top), (2, left)):
+                        first = builder.trunc(first, _I32)
+                        corner = builder.insert_element(corner, first, _I32(k))
+                    part = builder.add(part, builder.mul(n, corner))
+                _add(builder, total, part)
+    return [builder.load(total) for total in totals]
+
+
 def _across_lanes(builder, vectors):
-    """Return the sums over the lanes of GROUP vectors, as one vector of 32-bit values."""
-    half = ir.VectorType(_I32, GROUP)
-    sixteen = _constant(half, [16] * GROUP)
-    parts = []
-    for narrow in vectors:
-        pairs = builder.bitcast(narrow, half)
+    """Return the sums over the lanes of GROUP vectors, as one vector of 32-bit numbers.
+
+    Halves of pairs of vectors are put side by side and added, so that each step halves the number
+    of vectors; the orders are those of instructions that do not cross 128 bits.
+    """
+    parts = [vectors[i] for i in (0, 4, 1, 5, 2, 6, 3, 7)]
+    for width in (8, 4):
+        low = [i for i in range(2 * LANES) if i % (2 * width) < width]
+        by_block = sorted(low, key=lambda i: (i % LANES // 8, i // LANES, i))  # stay in 128 bits
+        low = low if width == 8 else by_block
+        parts = _halved(builder, parts, [low, [i + width for i in low]])
+    sixteen = _constant(_SUMS, [16] * GROUP)
+    wide = []
+    for part in parts:  # pairs of 16 bits become 32 bits
+        pairs = builder.bitcast(part, _SUMS)
         low = builder.ashr(builder.shl(pairs, sixteen), sixteen)
-        parts.append(builder.add(low, builder.ashr(pairs, sixteen)))
-    block = GROUP  # lanes that still belong to one sum
-    while len(parts) > 1:
-        low = [i for i in range(GROUP) if i % block < block // 2]
-        halves = [[*at, *(GROUP + i for i in at)] for at in (low, [i + block // 2 for i in low])]
-        masks = [_constant(half, at) for at in halves]
-        parts = [
-            builder.add(*(builder.shuffle_vector(a, b, mask) for mask in masks))
-            for a, b in zip(parts[::2], parts[1::2], strict=True)
-        ]
-        block //= 2
-    return parts[0]
+        wide.append(builder.add(low, builder.ashr(pairs, sixteen)))
+    masks = [[0, 2, 8, 10, 4, 6, 12, 14], [1, 3, 9, 11, 5, 7, 13, 15]]
+    return _halved(builder, wide, masks)[0]
+
+
+def _halved(builder, parts, masks):
+    index = ir.VectorType(_I32, parts[0].type.count)
+    return [
+        builder.add(*(builder.shuffle_vector(a, b, _constant(index, mask)) for mask in masks))
+        for a, b in zip(parts[::2], parts[1::2], strict=True)
+    ]
+
+
+def _round(builder, group, total, first, corner, bits, pointers):
+    """Turn GROUP sums into the rounded means of a successor and store them.
+
+    Quotients of 32-bit floats are exact enough: (2a + n) / 2n lies at least 1 / 2n below the next
+    integer, and 2a + n < 2^24.
+    """
+    key, target = (
+        builder.bitcast(builder.gep(p, [_I64(group * GROUP)]), _KEY.as_pointer()) for p in pointers
+    )
+    count = builder.extract_element(first, _I32(0))
+    found = builder.icmp_signed(">", count, _I32(0))
+    n = _splat(builder, builder.select(found, count, _I32(1)), _SUMS)
+    old = builder.load(key, align=2)
+    lift = _constant(_SUMS, [1 + 2 * LIFT] * GROUP)
+    base = builder.sub(builder.zext(old, _SUMS), _constant(_SUMS, [LIFT] * GROUP))
+    twice = builder.shl(total, _constant(_SUMS, [1] * GROUP))
+    if group == 0:
+        lift = _constant(_SUMS, [-2, 1, 1] + [1 + 2 * LIFT] * (GROUP - 3))  # the count: 0
+        base = builder.insert_element(base, _I32(0), _I32(0))
+        shift = _constant(_SUMS, [0] * GROUP)
+        for k, at in enumerate(corner):
+            base = builder.insert_element(base, builder.trunc(at, _I32), _I32(PLACE + k))
+            shift = builder.insert_element(shift, builder.trunc(bits, _I32), _I32(PLACE + k))
+        twice = builder.shl(twice, shift)
+    above = builder.add(twice, builder.mul(n, lift))
+    below = builder.shl(n, _constant(_SUMS, [1] * GROUP))
+    quotient = builder.fdiv(builder.sitofp(above, _FLOATS), builder.sitofp(below, _FLOATS))
+    mean = builder.trunc(builder.add(base, builder.fptosi(quotient, _SUMS)), _KEY)
+    builder.store(builder.select(found, mean, old), target, align=2)

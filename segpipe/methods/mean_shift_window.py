@@ -21,7 +21,7 @@ import numpy as np
 
 from segpipe import colour
 from segpipe.methods import mean_shift_kernels as kernels
-from segpipe.methods.mean_shift_vector import LANES
+from segpipe.methods.mean_shift_plain import LANES
 from segpipe.tiles import Box
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 WIDEST = 254
 """Largest range bandwidth that the kernels compare, in their units."""
+WIDEST_WINDOW = 128
+"""Pixels that a window is less wide than."""
 OFFSET = 32768
 """Lifts signed colours to unsigned ones."""
 FLOAT_RANGE = 255.0
@@ -120,7 +122,6 @@ def modes(
     counted = np.ones(core.shape, bool) if valid is None else np.ascontiguousarray(valid[here])
     planes, lattice = _sampled(values, valid, window, shape, parameters.sample)
     bits = parameters.sample.bit_length() - 1
-    across = (2 * parameters.spatial_bandwidth >> bits) + 1
     rule = (parameters.iterations, parameters.spatial_bandwidth, bits, limit)
     found = np.zeros(inside.shape, values.dtype)
     shift = np.zeros((2, *core.shape), np.int16)
@@ -132,12 +133,11 @@ def modes(
         tuple(core.start),
         rule,
         weights(parameters.kernel, parameters.spatial_bandwidth),
-        kernels.reciprocals(across**2),
         found,
         shift,
     )
     if valid is not None:
-        found[:, ~counted] = 0
+        found[:, ~counted] = shift[:, ~counted] = 0
     return found, shift
 
 
@@ -158,13 +158,16 @@ def _sampled(
     )
     planes = [plane[index] for plane in values]
     if valid is not None:
-        planes.append((~valid[index] * 255).astype(values.dtype))
-    stride = planes[0].shape[1]
-    # vectors read beyond the last pixel, and a row beyond the last
-    pad = np.zeros(stride + LANES, values.dtype)
-    flat = tuple(np.concatenate([plane.ravel(), pad]) for plane in planes)
+        planes.append(~valid[index] * 255)
+    height, stride = planes[0].shape
+    # windows begin before the first pixel, vectors end behind the last, and so does a spare row
+    before, behind = WIDEST_WINDOW, stride + WIDEST_WINDOW + LANES
+    kind = np.int16 if values.dtype == np.uint8 else np.uint16
+    flat = tuple(np.zeros(before + height * stride + behind, kind) for _ in planes)
+    for out, plane in zip(flat, planes, strict=True):
+        out[before : before + height * stride].reshape(height, stride)[:] = plane
     rows, columns = (-(-n // sample) for n in shape)
-    return flat, (stride, first[0], first[1], rows, columns)
+    return flat, (stride, first[0], first[1] - before, rows, columns)
 
 
 def weights(kernel: str, radius: int) -> np.ndarray:

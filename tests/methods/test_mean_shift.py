@@ -10,7 +10,14 @@ import pytest
 from segpipe import colour
 from segpipe.methods.mean_shift import MeanShift, mean_shift
 from segpipe.methods.mean_shift_modes import mean_shift_filter, mean_shift_modes
-from segpipe.methods.mean_shift_vector import plain, sums_size, vector
+from segpipe.methods.mean_shift_plain import (
+    COLOUR,
+    LANES,
+    plain_neighbours,
+    plain_successor,
+    state_size,
+)
+from segpipe.methods.mean_shift_vector import vector_neighbours, vector_successor
 from segpipe.methods.mean_shift_window import weights
 from segpipe.passes import ImageInfo, run_in_memory
 
@@ -242,23 +249,53 @@ def test_reach__is_the_halo_and_no_less(shift: tuple[int, int]) -> None:
     np.testing.assert_array_equal(tiled, whole)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("channels", [1, 3, 4, 6])
-def test_vector__equals_its_plain_twin(dtype: type, channels: int) -> None:
-    rng = np.random.default_rng(channels)
-    top = 256 if dtype == np.uint8 else 65536
+STRIDE, BEFORE, BEHIND = 70, 300, 12000
+"""Of the planes below: where windows begin, and what they may read behind."""
+
+
+def planes_and_colours(dtype, channels, rng):
+    """Planes of small and of large spread, each with colours that occur in it."""
+    top = 256 if dtype == np.int16 else 65536
     for spread in (40, top):
         low = rng.integers(0, top - spread + 1)
-        planes = tuple(rng.integers(low, low + spread, 5000).astype(dtype) for _ in range(channels))
-        for _ in range(300):
-            rows, columns = int(rng.integers(0, 60)), int(rng.integers(1, 17))
-            usual = int(rng.integers(max(0, rows - 1), 70))
-            state = np.array([p[rng.integers(5000)] for p in planes], np.int32)
+        size = BEFORE + BEHIND
+        planes = rng.integers(low, low + spread, (channels, size)).astype(dtype)
+        yield tuple(planes), lambda n, p=planes: p[:, rng.integers(p.shape[1], size=n)]
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 4, 6])
+def test_successor__equals_its_plain_twin(dtype: type, channels: int) -> None:
+    rng = np.random.default_rng(channels)
+    size = state_size(channels)
+    for planes, colours in planes_and_colours(dtype, channels, rng):
+        for _ in range(200):
+            states = np.zeros(3 * size, np.uint16)
+            states[size + COLOUR : size + COLOUR + channels] = colours(1)[:, 0]
+            rows, columns = int(rng.integers(0, 100)), int(rng.integers(1, 70))
+            window = BEFORE + int(rng.integers(60)), STRIDE, rows, columns, 65530, 4
+            usual = int(rng.integers(max(0, rows - 1), 100))
             limit = int(rng.choice([0, 30, 300, 10000, 254**2]))
-            found, wanted = np.zeros((2, sums_size(channels)), np.int32)
-            where = int(rng.integers(0, 60)), int(rng.integers(16, 70)), rows, columns, usual
-            vector(planes, *where, state, limit, found)
-            plain(planes, *where, state, limit, wanted)
+            rule = usual, int(rng.integers(3)), limit
+            found, wanted = np.full((2, 3 * size), 7, np.uint16)
+            vector_successor(planes, window, rule, states, size, found, 2 * size)
+            plain_successor(planes, window, rule, states, size, wanted, 2 * size)
+            np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 4, 6])
+def test_neighbours__equal_their_plain_twin(dtype: type, channels: int) -> None:
+    rng = np.random.default_rng(channels)
+    for planes, colours in planes_and_colours(dtype, channels, rng):
+        for left in (-20, -3, 0, 5, 30, 33, 50):
+            rows, columns = int(rng.integers(0, 20)), int(rng.integers(1, 20))
+            window = BEFORE + left, STRIDE, rows, columns, left
+            rule = int(rng.choice([0, 30, 300, 10000, 254**2])), 40
+            own = np.ascontiguousarray(colours(LANES).astype(np.uint16))
+            found, wanted = np.zeros((2, 3 + channels, LANES), np.uint16)
+            vector_neighbours(planes, window, rule, own, found)
+            plain_neighbours(planes, window, rule, own, wanted)
             np.testing.assert_array_equal(found, wanted)
 
 
