@@ -15,7 +15,7 @@ from segpipe.errors import InputError
 Model = TypeVar("Model", bound=BaseModel)
 Group = Literal["area", "shape", "colour", "percentiles", "neighbours"]
 FILES = ("seeds", "markers", "model")
-"""Parameters of methods that may name a file of points."""
+"""Parameters of methods that may name a file."""
 STANDARD: tuple[Group, ...] = ("area", "shape", "colour")
 MEASURES: dict[str, tuple[Group, ...]] = {
     "basic": ("area",),
