@@ -68,6 +68,8 @@ ALLOWED = {
         "engine",
         "errors",
         "inspection",
+        "jobs",
+        "layers",
         "passes",
         "plan",
         "provenance",

@@ -16,6 +16,8 @@ import numpy as np
 
 from segpipe.inspection import ScoreJob, SeamJob, Subject, looked
 from segpipe.inspection.jobs import pack, unpack
+from segpipe.jobs import LabelsInput
+from segpipe.layers import Layer, layers_of
 from segpipe.passes import run_in_memory
 from segpipe.plan import Plan, StagePlan
 from segpipe.provenance import new_state, note_step, task_key
@@ -113,9 +115,19 @@ class WholeJob:
         for stage in self.plan.stages:
             if stage.reads in labels:
                 arrays["segments"] = labels[stage.reads]
+            elif stage.fingerprint is not None:
+                given = LabelsInput(stage.reads, stage.fingerprint, self.plan.source)
+                with work.timed("read"):
+                    arrays["segments"], work.inputs["segments"] = given.read(Box((0, 0), shape))[
+                        "segments"
+                    ]
             labels[stage.name] = self._segment(work, stage, arrays, said)
         work.record = pack(said)
         return work
+
+    def _layers(self, stage: StagePlan) -> list[Layer]:
+        """Return what a stage leaves as images."""
+        return [layer for layer in layers_of(self.plan).values() if layer.stage == stage.name]
 
     def _segment(
         self, work: Work, stage: StagePlan, arrays: Mapping[str, np.ndarray], said: dict[str, Any]
@@ -125,7 +137,11 @@ class WholeJob:
             known, tables = run_in_memory(stage.passes, arrays)
             labels = known["labels"]
             segments, digest = int(labels.max(initial=0)), array_digest(labels)
-        self._put(work, f"labels/{stage.name}/", labels, stage.passes[-1].writes["labels"])
+        for layer in self._layers(stage):
+            planes = np.moveaxis(known[layer.array], -1, 0) if layer.planes else known[layer.array]
+            self._put(work, layer.prefix, planes, layer.dtype)
+            if layer.label_name not in (None, stage.name):
+                said.setdefault("maps", {})[layer.label_name] = {"digest": array_digest(planes)}
         alone = len(self.plan.stages) == 1
         with work.timed("write"):
             for title, columns in tables.items():

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import zarr
 from PIL import Image
 
 from segpipe import session
@@ -21,6 +22,7 @@ from segpipe.errors import InputError, RunError, Unavailable
 from segpipe.store.folder import Folder
 from tests.collection.conftest import BAD, GOOD, Configure, picture, run
 from tests.flows.conftest import Silent
+from tests.nets.tiny import tiny_model
 
 STAGES = [
     {"method": "slic", "parameters": {"step": 8}},
@@ -43,6 +45,28 @@ def alone(config: Config, name: str, output: Path, **changes: Any) -> dict[str, 
     single = config.model_copy(update=values | changes)
     session.execute(single, Silent(), resume=False)
     return dict(Folder(str(output)).get_json("run.json"))
+
+
+def test_run__networks_keep_their_maps(configure: Configure, tmp_path: Path) -> None:
+    """A class map and probabilities are those of a run of the image alone, in tiles."""
+    pytest.importorskip("torch")
+    network = {"model": str(tiny_model(tmp_path, channels=3)), "output": "instances"}
+    config = configure(
+        method=None, parameters={}, stages=[{"method": "unet", "parameters": network}]
+    )
+    run(config)
+    name = "a/one.jpg"
+    folder = Path(config.output) / "images" / name
+    found = json.loads((folder / "run.json").read_text())
+    single = alone(config, name, tmp_path / "alone")
+    assert found["labels"] == single["labels"]
+    assert found["maps"] == single["maps"]
+    for array in ("labels/unet-classes/0", "probability/unet/0"):
+        here, there = (
+            zarr.open_array(place / "image.ome.zarr" / array, mode="r")[:]
+            for place in (folder, tmp_path / "alone")
+        )
+        np.testing.assert_array_equal(here, there)
 
 
 def test_run__good_ones_are_done_bad_ones_set_aside(configure: Configure) -> None:
