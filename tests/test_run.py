@@ -411,7 +411,7 @@ def test_stage__groups_the_segments_of_another(
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        ([{"method": "region-merging"}], "groups the segments of another stage; give `stages`"),
+        ([{"method": "region-merging"}], "works on the labels of another stage; give `stages`"),
         (
             [{"method": "slic"}, {"method": "slic", "name": "b", "reads": "slic"}],
             "segments `image`",

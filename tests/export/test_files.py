@@ -278,8 +278,10 @@ def test_stage__is_chosen(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", LABELS)
     state = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(state | {"labels": counts}))
+    # the last one unless another is named; this one has no table
     text = segpipe("export", folder, "--to", tmp_path / "a.csv", code=2)
-    assert "choose with --stage cells|nuclei" in text
+    assert "stage nuclei, the last (--stage: cells)" in text
+    assert "no table segments-nuclei.parquet" in text
     (folder / "segments.parquet").rename(folder / "segments-cells.parquet")
     target = tmp_path / "a.gpkg"
     assert str(target) in segpipe("export", folder, "--to", target, "--stage", "cells")
