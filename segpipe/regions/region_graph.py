@@ -24,7 +24,9 @@ from segpipe.regions.graph import Interfaces, interfaces, number
 from segpipe.tiles import Grid, Tile
 
 UNIT = 8
-"""Steps per Lab unit."""
+"""Steps per Lab unit of colours …"""
+FINE = 2048
+"""… and of differences of mean colours."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,14 @@ class RegionGraph:
     def means(self) -> np.ndarray:
         """float64[n, C], mean colours in Lab units."""
         return self.sums / (UNIT * self.area[:, None])
+
+    @property
+    def differences(self) -> np.ndarray:
+        """int64[m], distances of the mean colours of the ends of edges in 1/`FINE` Lab units."""
+        area = self.area[:, None]
+        means = (2 * (FINE // UNIT) * self.sums + area) // (2 * area)
+        apart = means[self.edges.ends[:, 0]] - means[self.edges.ends[:, 1]]
+        return np.sqrt((apart**2).sum(axis=1)).astype(np.int64)  # exact: squares below 2^53
 
 
 Decide = Callable[[RegionGraph], np.ndarray]
