@@ -32,6 +32,9 @@ from segpipe.tiles import Grid
 
 UNIT = 64
 """Steps of a weight per value of an 8-bit image."""
+SCALE = {"pixels": 100.0, "segments": 10_000.0}
+"""Of `Felzenszwalb.scale`: segments of some 100 pixels each would grant each other little by that
+of pixels; chosen on BSDS500's training images (``tests/bench/bench_methods_quality.py``)."""
 SCALED_UNIT = 163
 """Of other images: 100 units of their range then have as many steps as 255 values."""
 
@@ -40,9 +43,10 @@ SCALED_UNIT = 163
 class Felzenszwalb:
     """Graph-based merging by contrast against inner variation (Felzenszwalb-Huttenlocher)."""
 
-    scale: float = 100.0
-    """Preference for larger regions: contrast, in values of an 8-bit image, that a region of n
-    pixels is granted, times n. 0: only equal values merge."""
+    scale: float | None = None
+    """Preference for larger regions: contrast, in values of an 8-bit image (segments: Lab units),
+    that a region of n pixels is granted, times n. 0: only equal values merge; null: 100 for pixels,
+    10000 for segments."""
     sigma: float = 0.8
     """Standard deviation in pixels of the Gaussian that smooths the image first, 0 to 16 (on
     segments: nothing is smoothed)."""
@@ -57,9 +61,12 @@ class Felzenszwalb:
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.scale <= 1e9:
+        if self.vertices not in SCALE:
+            raise ValueError(f"vertices must be pixels or segments, got {self.vertices!r}")
+        if self.scale is not None and not 0 <= self.scale <= 1e9:
             raise ValueError(
-                f"scale (k) must be 0 to 1e9, got {self.scale}; 50 to 1000 suit photographs"
+                f"scale (k) must be 0 to 1e9, got {self.scale}; for photographs, 50 to 1000 suit"
+                " pixels, 4000 to 16000 segments"
             )
         if not 0 <= self.sigma <= 16:
             raise ValueError(f"sigma must be 0 to 16, got {self.sigma}; 0.5 to 1 are common")
@@ -67,8 +74,6 @@ class Felzenszwalb:
             raise ValueError(
                 f"min_size must be 0 to {1 << 20}, got {self.min_size}; 20 to 200 are common"
             )
-        if self.vertices not in ("pixels", "segments"):
-            raise ValueError(f"vertices must be pixels or segments, got {self.vertices!r}")
 
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: ranges if needed, merging, regions, canonical labels."""
@@ -92,7 +97,8 @@ class Felzenszwalb:
     @property
     def threshold(self) -> int:
         """``scale`` in steps of the weights."""
-        return int(self.scale * UNIT)
+        scale = SCALE[self.vertices] if self.scale is None else self.scale
+        return int(scale * (UNIT if self.vertices == "pixels" else FINE))
 
     def _on_graph(self, graph: RegionGraph) -> np.ndarray:
         """Do both sweeps; of equal differences, the edge of smaller labels goes first."""
@@ -100,7 +106,7 @@ class Felzenszwalb:
         order = np.argsort(weights, kind="stable")
         edges, size = graph.edges.ends[order], graph.area.copy()
         parent, inner = np.arange(len(size)), np.zeros(len(size), np.int64)
-        kernels.sweep_graph(parent, size, inner, edges, weights[order], int(self.scale * FINE))
+        kernels.sweep_graph(parent, size, inner, edges, weights[order], self.threshold)
         return kernels.sweep_small(parent, size, edges, self._least)
 
     @property
@@ -112,7 +118,7 @@ def felzenszwalb(
     image: np.ndarray,
     segments: np.ndarray | None = None,
     *,
-    scale: float = 100.0,
+    scale: float | None = None,
     sigma: float = 0.8,
     min_size: int = 20,
     mask: np.ndarray | None = None,
@@ -149,8 +155,9 @@ def felzenszwalb(
     -----
     *Tiling*: identical for every tiling. Pixels: what may depend on other tiles is deferred. The
     one place that joins the tiles holds all of it at once; flat ground that many tiles share stays
-    undecided, so this depends on the image and grows with its area at worst (the bench prints what
-    a tile sends). Segments: that place holds their graph, integers, some 300 bytes for each.
+    undecided, so this depends on the image and grows with its area at worst
+    (``bench_felzenszwalb.py`` prints what a tile sends). Segments: that place holds their graph,
+    integers, some 300 bytes for each.
     Cost: time and memory per pixel are in ``tests/bench/bench_methods.py``.
 
     Examples

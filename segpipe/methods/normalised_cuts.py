@@ -49,10 +49,10 @@ class NormalisedCuts:
     Works on the segments of another stage (superpixels, say).
     """
 
-    contrast: float = 12.0
+    contrast: float = 10.0
     """Difference of mean colours, in Lab units (images that are not RGB: percent of their range),
     at which the affinity of neighbours has fallen to 1/e, 0.5 to 200."""
-    threshold: float = 0.05
+    threshold: float = 0.02
     """Parts are cut as long as Ncut is at most this, 0 to 2."""
     regions: int = 0
     """At most so many regions, the clearest cuts first; 0: as many as `threshold` gives."""
@@ -93,8 +93,8 @@ def normalised_cuts(
     image: np.ndarray,
     segments: np.ndarray,
     *,
-    contrast: float = 12.0,
-    threshold: float = 0.05,
+    contrast: float = 10.0,
+    threshold: float = 0.02,
     regions: int = 0,
 ) -> np.ndarray:
     """Group the segments of an image by recursive normalised cuts of their graph.
@@ -128,7 +128,7 @@ def normalised_cuts(
     but by segments. Eigenvectors are floating: labels are the same wherever SciPy and its linear
     algebra give the same numbers up to 1e-6, which no standard promises where the graph is
     symmetric (a constant image, say).
-    Cost: ``tests/bench/bench_methods.py``.
+    Cost: time and memory per pixel are in ``tests/bench/bench_methods.py``.
 
     Examples
     --------

@@ -55,7 +55,6 @@ QUICK = {
         {"scale": 1000.0, "sigma": 0.0, "min_size": 70},
         {"scale": 2000.0, "vertices": "segments"},
     ],
-    "normalised-cuts": [{"threshold": 0.5, "regions": 30}],
     "watershed": [
         {"h": 0.0, "sigma": 0.0},
         {"markers": "grid", "step": 13, "sigma": 0.5},

@@ -92,7 +92,7 @@ def test_normalised_cuts__equal_the_slow_ones(seed: int, threshold: float) -> No
     segments = slic(image, step=6, iterations=2)
     segments[20:22, 10:33] = 0
     segments = label(segments, background=0, connectivity=1).astype(np.uint32)
-    weights = dense(image, segments, 12)
+    weights = dense(image, segments, 10)
     expected = np.zeros(segments.shape, int)
     for piece in connected(weights, list(range(len(weights)))):
         for part in slow(weights, piece, threshold):
