@@ -100,11 +100,21 @@ def watershed(altitude, valid, h=None, points=()):
 
 
 def felzenszwalb(planes, valid, k, min_size, unit):
-    """Felzenszwalb-Huttenlocher in the strict order (weight, pixel, step); planes (C, h, w) int."""
+    """Felzenszwalb-Huttenlocher in the strict order (weight, pixel, step); planes (C, h, w) int.
+
+    Weights are distances in 1/64 of the steps of the values, of which there are `unit` per value.
+    """
     shape = planes.shape[1:]
     values = planes.reshape(len(planes), -1).T.tolist()
     pairs = [
-        (math.isqrt(sum((a - b) ** 2 for a, b in zip(values[p], values[q], strict=True))), p, i, q)
+        (
+            math.isqrt(
+                64**2 * sum((a - b) ** 2 for a, b in zip(values[p], values[q], strict=True))
+            ),
+            p,
+            i,
+            q,
+        )
         for i, (p, q) in enumerate(edges_of(shape, [(0, 1), (1, -1), (1, 0), (1, 1)]))
         if valid.flat[p] and valid.flat[q]
     ]
@@ -113,7 +123,7 @@ def felzenszwalb(planes, valid, k, min_size, unit):
     size = lambda a: len(forest.members[a])  # noqa: E731
     for weight, p, _, q in pairs:
         a, b = forest.set_of[p], forest.set_of[q]
-        if a != b and all((weight - inner[c]) * size(c) <= k * unit for c in (a, b)):
+        if a != b and all((weight - inner[c]) * size(c) <= int(k * unit * 64) for c in (a, b)):
             forest.unite(a, b)
             inner[a] = weight
     for _, p, _, q in pairs:

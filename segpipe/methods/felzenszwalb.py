@@ -31,7 +31,7 @@ from segpipe.regions.region_graph import FINE, RegionGraph, graph_pass, regroup_
 from segpipe.tiles import Grid
 
 UNIT = 64
-"""Steps of a weight per value of an 8-bit image."""
+"""Steps of smoothed values per value of an 8-bit image."""
 SCALE = {"pixels": 100.0, "segments": 10_000.0}
 """Of `Felzenszwalb.scale`: segments of some 100 pixels each would grant each other little by that
 of pixels; chosen on BSDS500's training images (``tests/bench/bench_methods_quality.py``)."""
@@ -88,7 +88,7 @@ class Felzenszwalb:
             writes={"parts": "uint32"},
             halo=radius(self.sigma) + 1,
             solve=partial(_solve, self),
-            bytes_per_pixel=60 + 5 * max(3, image.channels),
+            bytes_per_pixel=74 + 5 * max(3, image.channels),
             cost_ns=250.0,
         )
         first = () if image.dtype == "uint8" else (ranges_pass(image),)
@@ -98,7 +98,7 @@ class Felzenszwalb:
     def threshold(self) -> int:
         """``scale`` in steps of the weights."""
         scale = SCALE[self.vertices] if self.scale is None else self.scale
-        return int(scale * (UNIT if self.vertices == "pixels" else FINE))
+        return int(scale * (UNIT * kernels.FRACTION if self.vertices == "pixels" else FINE))
 
     def _on_graph(self, graph: RegionGraph) -> np.ndarray:
         """Do both sweeps; of equal differences, the edge of smaller labels goes first."""
