@@ -133,7 +133,7 @@ def region_merging(
     with the length of the seams (about 100 bytes for each segment at a seam or waiting for one).
     Baatz and ward: the graph of the whole image is gathered in one place (integer sums, some 300
     bytes for each segment) and the rounds run there, see `segpipe.regions.best_fitting`.
-    Cost: ``tests/bench/bench_region_merging.py``.
+    Cost: time and memory per pixel are in ``tests/bench/bench_methods.py``.
 
     Examples
     --------

@@ -169,7 +169,7 @@ def seeded_growing(
     all pixels travel (some 100 bytes each) unless `reach` bounds the regions, with which none does.
     Means are taken from integer sums. A run's table says each segment's ``seed``: its label or its
     number, counted from 0.
-    Cost: see ``tests/bench/bench_regions.py``.
+    Cost: time and memory per pixel are in ``tests/bench/bench_methods.py``.
 
     Examples
     --------

@@ -183,7 +183,7 @@ def threshold(
     bin per grey value (floats: 65536 bins between its least and greatest value); local means are
     sums of integers inside a halo of `radius`; segments join by their rims, see
     `segpipe.regions.join`. A run's table says each segment's ``class``.
-    Cost: see ``tests/bench/bench_regions.py``.
+    Cost: time and memory per pixel are in ``tests/bench/bench_methods.py``.
 
     References
     ----------
