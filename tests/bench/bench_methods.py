@@ -1,7 +1,7 @@
 """Speed and peak memory of the methods on one core, next to their peers.
 
     python tests/bench/bench_methods.py [--sizes 2048 8192] [--runs 3] [--only felzenszwalb …]
-        [--image PHOTO]
+        [--image PHOTO] [--alone]
 
 One protocol for all: the plain function, array in memory to labels, default parameters unless the row
 says otherwise; each in a process of its own, after a small call that compiles; CPU time, best of the
@@ -94,7 +94,7 @@ def main():
 
 def beside(row, ours, arguments):
     """The end of a line: the peer."""
-    if row.peer is None:
+    if row.peer is None or arguments.alone:
         return ""
     first = arguments.sizes[0]
     size = min(row.peer_size or first, first)
@@ -129,6 +129,7 @@ def parsed():
     parser.add_argument("--sizes", type=int, nargs="+", default=[2048, 8192])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=(), help="rows whose names hold one of these")
+    parser.add_argument("--alone", action="store_true", help="without the peers")
     parser.add_argument("--image", type=Path, default=DEFAULT_IMAGE)
     return parser.parse_args()
 

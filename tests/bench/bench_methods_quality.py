@@ -129,7 +129,7 @@ ROWS = {
     "  scikit-image cut_normalized": Row(
         lambda p, v: peers.cut_normalized(p.rgb, p.superpixels, v),
         "thresh",
-        (0.0005, 0.001, 0.002, 0.005),
+        (0.001, 0.005),
     ),
     "watershed, minima": Row(lambda p, v: watershed(p.rgb, h=v), "h", (1, 2, 4, 6, 8, 12)),
     "  scikit-image h-minima, watershed": Row(
