@@ -69,6 +69,16 @@ class Scaling:
 
 def as_channels(image: np.ndarray) -> np.ndarray:
     """Return the image as (H, W, C) of a type that `colour` knows, or explain what is wrong."""
+    image = channels_last(image)
+    if image.dtype.kind != "f" and image.dtype not in (np.uint8, np.uint16, np.int16):
+        raise ValueError(
+            f"image must be uint8, uint16, int16 or float, got {image.dtype}; convert it first"
+        )
+    return image.astype(np.float32, copy=False) if image.dtype.kind == "f" else image
+
+
+def channels_last(image: np.ndarray) -> np.ndarray:
+    """Return the image as (H, W, C), or explain what is wrong with its shape."""
     image = np.asarray(image)
     if image.ndim == 2:
         image = image[:, :, None]
@@ -79,11 +89,7 @@ def as_channels(image: np.ndarray) -> np.ndarray:
             f"image must have its channels last, (H, W, C), got {image.shape}; use"
             " np.moveaxis(image, 0, -1)"
         )
-    if image.dtype.kind != "f" and image.dtype not in (np.uint8, np.uint16, np.int16):
-        raise ValueError(
-            f"image must be uint8, uint16, int16 or float, got {image.dtype}; convert it first"
-        )
-    return image.astype(np.float32, copy=False) if image.dtype.kind == "f" else image
+    return image
 
 
 def known(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray | None:

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from segpipe import colour
+
 
 def edges_of(shape, steps):
     """All pairs of linear indices (p, q), q later in raster order, and nothing else."""
@@ -98,11 +100,21 @@ def watershed(altitude, valid, h=None, points=()):
 
 
 def felzenszwalb(planes, valid, k, min_size, unit):
-    """Felzenszwalb-Huttenlocher in the strict order (weight, pixel, step); planes (C, h, w) int."""
+    """Felzenszwalb-Huttenlocher in the strict order (weight, pixel, step); planes (C, h, w) int.
+
+    Weights are distances in 1/64 of the steps of the values, of which there are `unit` per value.
+    """
     shape = planes.shape[1:]
     values = planes.reshape(len(planes), -1).T.tolist()
     pairs = [
-        (math.isqrt(sum((a - b) ** 2 for a, b in zip(values[p], values[q], strict=True))), p, i, q)
+        (
+            math.isqrt(
+                64**2 * sum((a - b) ** 2 for a, b in zip(values[p], values[q], strict=True))
+            ),
+            p,
+            i,
+            q,
+        )
         for i, (p, q) in enumerate(edges_of(shape, [(0, 1), (1, -1), (1, 0), (1, 1)]))
         if valid.flat[p] and valid.flat[q]
     ]
@@ -111,7 +123,7 @@ def felzenszwalb(planes, valid, k, min_size, unit):
     size = lambda a: len(forest.members[a])  # noqa: E731
     for weight, p, _, q in pairs:
         a, b = forest.set_of[p], forest.set_of[q]
-        if a != b and all((weight - inner[c]) * size(c) <= k * unit for c in (a, b)):
+        if a != b and all((weight - inner[c]) * size(c) <= int(k * unit * 64) for c in (a, b)):
             forest.unite(a, b)
             inner[a] = weight
     for _, p, _, q in pairs:
@@ -119,3 +131,40 @@ def felzenszwalb(planes, valid, k, min_size, unit):
         if a != b and min(size(a), size(b)) < min_size:
             forest.unite(a, b)
     return numbered(forest.set_of, valid.ravel()).reshape(shape)
+
+
+def region_graph(image, segments):
+    """Mean colours (Lab) of segments by label, and the pixel sides that pairs of them share."""
+    planes = np.moveaxis(colour.planes(image, 8, None), 0, 2) / 8
+    names = [int(a) for a in np.unique(segments) if a]
+    means = {a: planes[segments == a].mean(axis=0) for a in names}
+    sides = {}
+    for near, far in ((segments[:, :-1], segments[:, 1:]), (segments[:-1], segments[1:])):
+        for a, b in zip(near.ravel().tolist(), far.ravel().tolist(), strict=True):
+            if a and b and a != b:
+                pair = (min(a, b), max(a, b))
+                sides[pair] = sides.get(pair, 0) + 1
+    return means, sides
+
+
+def felzenszwalb_on_segments(image, segments, k, min_size):
+    """Felzenszwalb-Huttenlocher in the order (difference in steps of 1/2048, labels)."""
+    means, sides = region_graph(image, segments)
+    fine = {a: np.floor(2048 * m + 0.5) for a, m in means.items()}
+    edges = sorted((int(np.sqrt(((fine[a] - fine[b]) ** 2).sum())), a, b) for a, b in sides)
+    group, inner = {a: {a} for a in means}, {a: 0 for a in means}
+    size = lambda a: int(np.isin(segments, list(group[a])).sum())  # noqa: E731
+    of = lambda a: next(g for g in group if a in group[g])  # noqa: E731
+    for weight, p, q in edges:
+        a, b = of(p), of(q)
+        if a != b and all((weight - inner[c]) * size(c) <= int(k * 2048) for c in (a, b)):
+            group[a] |= group.pop(b)
+            inner[a] = weight
+    for _, p, q in edges:
+        a, b = of(p), of(q)
+        if a != b and min(size(a), size(b)) < min_size:
+            group[a] |= group.pop(b)
+    owner = np.zeros(segments.size, int)
+    for a in means:
+        owner[segments.ravel() == a] = of(a)
+    return numbered(owner.tolist(), segments.ravel() > 0).reshape(segments.shape)

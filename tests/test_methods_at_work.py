@@ -42,6 +42,8 @@ class Disorder:
         pause = self._random.random() * 0.01
         return self._pool.submit(lambda: (time.sleep(pause), function(*args))[1])
 
+    def check(self) -> None: ...
+
 
 class Silent:
     def begin(self, *_: object) -> None: ...

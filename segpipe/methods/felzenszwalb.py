@@ -2,8 +2,11 @@
 
 Felzenszwalb, Huttenlocher, "Efficient graph-based image segmentation", IJCV 59(2), 2004,
 10.1023/B:VISI.0000022288.19776.77. The original sorts edges by a floating weight and leaves ties to
-the sort; here weights are integers and the order is strict. What of a tile's work is certain, and
-what all tiles decide together, is written out in `felzenszwalb_kernels`.
+the sort; here weights are integers and the order is strict.
+
+On the graph of pixels, what of a tile's work is certain, and what all tiles decide together, is
+written out in `felzenszwalb_kernels`. On the graph of the segments of another stage (superpixels)
+tiles only gather it: it has some hundredth of the vertices, and one place decides.
 """
 
 from __future__ import annotations
@@ -18,15 +21,20 @@ import numpy as np
 from segpipe import colour
 from segpipe.colour import as_channels, known
 from segpipe.methods import felzenszwalb_kernels as kernels
-from segpipe.methods.ranges import ranges_pass
+from segpipe.methods import whole
+from segpipe.methods.ranges import is_rgb, ranges_pass
 from segpipe.methods.smooth_kernels import radius, smooth
-from segpipe.passes import ImageInfo, Output, Pass, Record, Window, run_in_memory
+from segpipe.passes import ImageInfo, Output, Pass, Record, Window
 from segpipe.regions import groups
 from segpipe.regions.finish import label_pass
+from segpipe.regions.region_graph import FINE, RegionGraph, graph_pass, regroup_pass
 from segpipe.tiles import Grid
 
 UNIT = 64
-"""Steps of a weight per value of an 8-bit image."""
+"""Steps of smoothed values per value of an 8-bit image."""
+SCALE = {"pixels": 100.0, "segments": 10_000.0}
+"""Of `Felzenszwalb.scale`: segments of some 100 pixels each would grant each other little by that
+of pixels; chosen on BSDS500's training images (``tests/bench/bench_methods_quality.py``)."""
 SCALED_UNIT = 163
 """Of other images: 100 units of their range then have as many steps as 255 values."""
 
@@ -35,22 +43,30 @@ SCALED_UNIT = 163
 class Felzenszwalb:
     """Graph-based merging by contrast against inner variation (Felzenszwalb-Huttenlocher)."""
 
-    scale: float = 100.0
-    """Preference for larger regions: contrast, in values of an 8-bit image, that a region of n
-    pixels is granted, times n. 0: only equal values merge."""
+    scale: float | None = None
+    """Preference for larger regions: contrast, in values of an 8-bit image (segments: Lab units),
+    that a region of n pixels is granted, times n. 0: only equal values merge; null: 100 for pixels,
+    10000 for segments."""
     sigma: float = 0.8
-    """Standard deviation in pixels of the Gaussian that smooths the image first, 0 to 16."""
+    """Standard deviation in pixels of the Gaussian that smooths the image first, 0 to 16 (on
+    segments: nothing is smoothed)."""
     min_size: int = 20
     """Pixels below which a region joins a neighbour, the one it differs least from at the border.
     0 or 1: none does."""
+    vertices: Literal["pixels", "segments"] = "pixels"
+    """What is merged: pixels, or the segments of another stage (`reads`), by the difference of
+    their mean colours in Lab units (images that are not RGB: percent of their range)."""
 
     name: ClassVar[str] = "felzenszwalb"
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.scale <= 1e9:
+        if self.vertices not in SCALE:
+            raise ValueError(f"vertices must be pixels or segments, got {self.vertices!r}")
+        if self.scale is not None and not 0 <= self.scale <= 1e9:
             raise ValueError(
-                f"scale (k) must be 0 to 1e9, got {self.scale}; 50 to 1000 suit photographs"
+                f"scale (k) must be 0 to 1e9, got {self.scale}; for photographs, 50 to 1000 suit"
+                " pixels, 4000 to 16000 segments"
             )
         if not 0 <= self.sigma <= 16:
             raise ValueError(f"sigma must be 0 to 16, got {self.sigma}; 0.5 to 1 are common")
@@ -60,7 +76,11 @@ class Felzenszwalb:
             )
 
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
-        """Return what to do: ranges if not 8-bit, merging in tiles, regions, canonical labels."""
+        """Return what to do: ranges if needed, merging, regions, canonical labels."""
+        if self.vertices == "segments":
+            before = () if is_rgb(image) else (ranges_pass(image),)
+            gather = graph_pass("merging", image, self._on_graph)
+            return *before, gather, regroup_pass(), label_pass(image)
         merging = Pass(
             name="merging",
             map=partial(_merge, self),
@@ -68,7 +88,7 @@ class Felzenszwalb:
             writes={"parts": "uint32"},
             halo=radius(self.sigma) + 1,
             solve=partial(_solve, self),
-            bytes_per_pixel=60 + 5 * max(3, image.channels),
+            bytes_per_pixel=74 + 5 * max(3, image.channels),
             cost_ns=250.0,
         )
         first = () if image.dtype == "uint8" else (ranges_pass(image),)
@@ -77,48 +97,68 @@ class Felzenszwalb:
     @property
     def threshold(self) -> int:
         """``scale`` in steps of the weights."""
-        return int(self.scale * UNIT)
+        scale = SCALE[self.vertices] if self.scale is None else self.scale
+        return int(scale * (UNIT * kernels.FRACTION if self.vertices == "pixels" else FINE))
+
+    def _on_graph(self, graph: RegionGraph) -> np.ndarray:
+        """Do both sweeps; of equal differences, the edge of smaller labels goes first."""
+        weights = graph.differences
+        order = np.argsort(weights, kind="stable")
+        edges, size = graph.edges.ends[order], graph.area.copy()
+        parent, inner = np.arange(len(size)), np.zeros(len(size), np.int64)
+        kernels.sweep_graph(parent, size, inner, edges, weights[order], self.threshold)
+        return kernels.sweep_small(parent, size, edges, self._least)
+
+    @property
+    def _least(self) -> int:
+        return self.min_size if self.min_size > 1 else 0
 
 
 def felzenszwalb(
     image: np.ndarray,
+    segments: np.ndarray | None = None,
     *,
-    scale: float = 100.0,
+    scale: float | None = None,
     sigma: float = 0.8,
     min_size: int = 20,
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Segment an image by merging along its edges in the order of their contrast.
+    """Segment an image by merging along the edges of a graph in the order of their contrast.
 
     Parameters
     ----------
     image
         (H, W) or (H, W, C): uint8, compared as it is; or uint16, int16, float: each channel scaled
         from its 0.5 % to its 99.5 % quantile to 255 values. Pixels with NaN or infinity count as
-        masked.
+        masked. With `segments`, three channels of uint8 are sRGB and compared in CIELAB.
+    segments
+        (H, W) integers, 0 = no segment, what `slic` returns, for example: the graph is theirs. A
+        tiled run relies on their being connected. None: the graph is that of the pixels.
     scale, sigma, min_size
-        See `Felzenszwalb`; as in scikit-image for 8-bit images.
+        See `Felzenszwalb`; without `segments` as in scikit-image for 8-bit images.
     mask
-        (H, W) bool, True where there are pixels to segment; None: everywhere.
+        (H, W) bool, True where there are pixels to segment; None: everywhere. Not with `segments`,
+        which are 0 where there is nothing.
 
     Returns
     -------
     labels
-        (H, W) uint32: 0 where masked, else 1..N in raster order of each region's first pixel.
-        Regions are 8-connected.
+        (H, W) uint32: 0 where masked or no segment, else 1..N in raster order of each region's
+        first pixel. Regions of pixels are 8-connected, those of segments meet along pixel sides.
 
     Raises
     ------
     ValueError
-        If a parameter, the image or the mask is out of its range.
+        If a parameter, the image, the segments or the mask are out of their range.
 
     Notes
     -----
-    *Tiling*: identical for every tiling: what may depend on other tiles is deferred. The one place
-    that joins the tiles holds all of it at once; flat ground that many tiles share stays undecided,
-    so this depends on the image and grows with its area at worst (the bench prints what a tile
-    sends).
-    Cost: time and memory per pixel are in ``tests/bench/bench_felzenszwalb.py``.
+    *Tiling*: identical for every tiling. Pixels: what may depend on other tiles is deferred. The
+    one place that joins the tiles holds all of it at once; flat ground that many tiles share stays
+    undecided, so this depends on the image and grows with its area at worst
+    (``bench_felzenszwalb.py`` prints what a tile sends). Segments: that place holds their graph,
+    integers, some 300 bytes for each.
+    Cost: time and memory per pixel are in ``tests/bench/bench_methods.py``.
 
     Examples
     --------
@@ -126,18 +166,17 @@ def felzenszwalb(
     >>> image[:, 3:] = 90
     >>> felzenszwalb(image, sigma=0, min_size=0)[0].tolist()
     [1, 1, 1, 2, 2, 2]
+    >>> felzenszwalb(image, np.array([[1, 1, 2, 3, 3, 3]] * 4), min_size=0)[0].tolist()
+    [1, 1, 1, 2, 2, 2]
     """
-    parameters = Felzenszwalb(scale, sigma, min_size)
-    image = as_channels(image)
-    if mask is not None and mask.shape != image.shape[:2]:
-        raise ValueError(
-            f"mask must have the shape {image.shape[:2]} of the image, got {mask.shape}"
-        )
-    arrays = {"image": image} | ({} if mask is None else {"mask": np.asarray(mask, np.uint8)})
-    height, width, channels = image.shape
-    info = ImageInfo((height, width), channels, image.dtype.name, masked=mask is not None)
-    # on a single tile the parts, numbered by first pixel, already are the labels
-    return run_in_memory(parameters.passes(info)[:-2], arrays)[0]["parts"]
+    parameters = Felzenszwalb(
+        scale, sigma, min_size, vertices="pixels" if segments is None else "segments"
+    )
+    if segments is None:
+        return whole.segment(parameters.passes, as_channels(image), mask)
+    if mask is not None:
+        raise ValueError("give segments or a mask, not both: segments are 0 where nothing counts")
+    return whole.group(parameters.passes, image, segments)
 
 
 def _merge(parameters: Felzenszwalb, window: Window, scale: colour.Scaling | None) -> Output:
@@ -225,8 +264,7 @@ def _solve(
     edges, _ = _ascending(
         [vertices.of("second_part"), cross], [vertices.values("second_order"), cross_order]
     )
-    small = parameters.min_size if parameters.min_size > 1 else 0
-    return vertices.solved(kernels.sweep_small(parent, size, edges, small))
+    return vertices.solved(kernels.sweep_small(parent, size, edges, parameters._least))
 
 
 def _ascending(

@@ -25,8 +25,13 @@ from numba import njit
 
 NOTHING, CORE, BEYOND = 0, 1, 2
 """Kinds of pixels: none; of the core; of another tile."""
-NO_EDGE = 65535
-HEAVIEST = 65534
+FRACTION = 64
+"""Steps of a weight per step of the values. A region of n pixels takes in what exceeds its largest
+weight by k / n at most: with coarse weights, large ones would take in nothing more."""
+DIGIT = 11
+NO_EDGE = (1 << 2 * DIGIT) - 1
+"""Weights have two digits."""
+HEAVIEST = NO_EDGE - 1
 DIRECTIONS = 4
 """From a pixel to later ones: right, below left, below, below right."""
 
@@ -64,12 +69,12 @@ def merge(
     """
     width = kind.shape[1]
     kinds = kind.reshape(-1)
-    weights = np.full((kind.size, DIRECTIONS), NO_EDGE, np.uint16)
+    weights = np.full((kind.size, DIRECTIONS), NO_EDGE, np.uint32)
     _weigh(planes, kind, weights)
     order = _sort(weights)
     parent = np.arange(kind.size, dtype=np.int32)
     size = np.ones(kind.size, np.int32)
-    inner = np.zeros(kind.size, np.uint16)
+    inner = np.zeros(kind.size, np.uint32)
     is_open = np.zeros(kind.size, np.bool_)
     frozen = (kinds, width, weights.reshape(-1))
     kept, deferred = _first_sweep(order, frozen, parent, size, inner, is_open, k)
@@ -162,28 +167,49 @@ def _inner(mine, kind, y, x):
 
 @njit(nogil=True, cache=True, forceinline=True)
 def _root(square):
-    return min(i64(np.sqrt(np.float64(square))), HEAVIEST)
+    return min(i64(np.sqrt(np.float64(square * FRACTION**2))), HEAVIEST)  # exact: below 2^52
 
 
 @njit(nogil=True, cache=True)
 def _sort(weights):
-    """Return the edges (4 pixel + direction, uint32) in ascending order: a counting sort."""
+    """Return the edges (4 pixel + direction, uint32) in ascending order: digit by digit."""
     flat = weights.reshape(-1)
-    place = np.zeros(NO_EDGE + 1, np.int64)
-    for e in range(flat.size):
-        place[flat[u64(e)]] += 1
-    begin = i64(0)
-    for weight in range(NO_EDGE + 1):
-        n = place[weight]
-        place[weight] = begin
-        begin += n
-    order = np.empty(place[NO_EDGE], np.uint32)
+    mask = np.uint32((1 << DIGIT) - 1)
+    low = np.zeros(1 << DIGIT, np.int64)
+    high = np.zeros(1 << DIGIT, np.int64)
+    edges = 0
     for e in range(flat.size):
         weight = flat[u64(e)]
         if weight != NO_EDGE:
-            order[u64(place[weight])] = e
-            place[weight] += 1
+            low[u64(weight & mask)] += 1
+            high[u64(weight >> np.uint32(DIGIT))] += 1
+            edges += 1
+    _begin(low)
+    _begin(high)
+    once = np.empty(edges, np.uint32)
+    for e in range(flat.size):
+        weight = flat[u64(e)]
+        if weight != NO_EDGE:
+            digit = u64(weight & mask)
+            once[u64(low[digit])] = e
+            low[digit] += 1
+    order = np.empty(edges, np.uint32)
+    for i in range(edges):
+        e = once[u64(i)]
+        digit = u64(flat[u64(e)] >> np.uint32(DIGIT))
+        order[u64(high[digit])] = e
+        high[digit] += 1
     return order
+
+
+@njit(nogil=True, cache=True)
+def _begin(counts):
+    """Turn counts into the places where their entries begin."""
+    begin = i64(0)
+    for digit in range(counts.size):
+        n = counts[digit]
+        counts[digit] = begin
+        begin += n
 
 
 @njit(nogil=True, cache=True, forceinline=True)

@@ -156,7 +156,7 @@ def region_growing(
     rule ``neighbour``, one per distinct seed value for ``seed``. A run's table says each segment's
     ``seed``: its label or its number, counted from 0 (automatic seeds: in raster order of their
     squares).
-    Cost: see ``tests/bench/bench_regions.py``.
+    Cost: time and memory per pixel are in ``tests/bench/bench_methods.py``.
 
     References
     ----------

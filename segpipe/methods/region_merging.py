@@ -21,6 +21,9 @@ from segpipe.regions.region_graph import Merged, RegionGraph, graph_pass, regrou
 from segpipe.tiles import Grid, Tile
 
 UNIT = 8  # steps per Lab unit
+SCALE = {"baatz": 300.0, "ward": 1200.0}
+"""Of `RegionMerging.scale`; chosen on BSDS500's training images
+(``tests/bench/bench_methods_quality.py``)."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,9 @@ class RegionMerging:
     """Mean colour difference across a border, in Lab units (images that are not RGB: percent of
     their range of values), from which on two segments stay apart; 0 to 200."""
 
-    scale: float = 60.0
-    """baatz, ward: unions cost less than the square of this, 0 to 1e6; regions grow with it."""
+    scale: float | None = None
+    """baatz, ward: unions cost less than the square of this, 0 to 1e6; regions grow with it. null:
+    300 for baatz, 1200 for ward."""
     shape: float = 0.1
     """baatz: weight of shape against colour, 0 to 1."""
     compactness: float = 0.5
@@ -58,15 +62,14 @@ class RegionMerging:
             raise ValueError(f"criterion must be contrast, baatz or ward, got {self.criterion!r}")
         for field, high, advice in (
             ("threshold", 200, "3 to 15 are common"),
-            ("scale", 1e6, "30 to 200 suit photographs"),
+            ("scale", 1e6, "100 to 400 suit photographs with baatz, 400 to 2000 with ward"),
             ("shape", 1, "0.1 is common"),
             ("compactness", 1, "0.5 is common"),
             ("rounds", 10_000, "0 goes on until no pair is left"),
         ):
-            if not 0 <= getattr(self, field) <= high:
-                raise ValueError(
-                    f"{field} must be 0 to {high}, got {getattr(self, field)}; {advice}"
-                )
+            value = getattr(self, field)
+            if value is not None and not 0 <= value <= high:
+                raise ValueError(f"{field} must be 0 to {high}, got {value}; {advice}")
 
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: ranges if the image is not RGB, merging, numbering, labels."""
@@ -89,7 +92,7 @@ class RegionMerging:
 
     def _best_fitting(self, graph: RegionGraph) -> np.ndarray:
         rule = best_fitting.BAATZ if self.criterion == "baatz" else best_fitting.WARD
-        limit = float(self.scale) ** 2
+        limit = float(SCALE[self.criterion] if self.scale is None else self.scale) ** 2
         return best_fitting.merge(graph, rule, limit, self.shape, self.compactness, self.rounds)
 
 
@@ -99,7 +102,7 @@ def region_merging(
     *,
     criterion: Literal["contrast", "baatz", "ward"] = "contrast",
     threshold: float = 6.0,
-    scale: float = 60.0,
+    scale: float | None = None,
     shape: float = 0.1,
     compactness: float = 0.5,
     rounds: int = 0,
@@ -133,7 +136,7 @@ def region_merging(
     with the length of the seams (about 100 bytes for each segment at a seam or waiting for one).
     Baatz and ward: the graph of the whole image is gathered in one place (integer sums, some 300
     bytes for each segment) and the rounds run there, see `segpipe.regions.best_fitting`.
-    Cost: ``tests/bench/bench_region_merging.py``.
+    Cost: time and memory per pixel are in ``tests/bench/bench_methods.py``.
 
     Examples
     --------

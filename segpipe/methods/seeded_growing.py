@@ -4,7 +4,7 @@ Adams and Bischof, "Seeded region growing", IEEE TPAMI 16(6), 1994, 10.1109/34.2
 that differs least from the mean of a region beside it join that region, and the mean follows at
 once: the result hangs on one queue for the whole image. Here, means stay fixed while regions grow,
 as in Buyssens, Gardin, Ruan, "Eikonal based region growing for superpixels generation", IRBM 35(1),
-2014, 10.1016/j.irbm.2013.12.003; afterwards they are taken anew, and regions grow again from their
+2014, 10.1016/j.irbm.2013.12.007; afterwards they are taken anew, and regions grow again from their
 seeds. How fronts cross tiles is written out in `segpipe.regions.fronts`.
 """
 
@@ -169,7 +169,7 @@ def seeded_growing(
     all pixels travel (some 100 bytes each) unless `reach` bounds the regions, with which none does.
     Means are taken from integer sums. A run's table says each segment's ``seed``: its label or its
     number, counted from 0.
-    Cost: see ``tests/bench/bench_regions.py``.
+    Cost: time and memory per pixel are in ``tests/bench/bench_methods.py``.
 
     Examples
     --------

@@ -133,7 +133,7 @@ def split_merge(
     their interfaces are solved in one place: their memory (some 300 bytes each there) grows with
     the length of all seams times how far uncertainty spreads, which is short where contrasts vary
     and may be far where everything merges in the end. Larger tiles send less.
-    Cost: see ``tests/bench/bench_regions.py``.
+    Cost: time and memory per pixel are in ``tests/bench/bench_methods.py``.
 
     References
     ----------

@@ -84,6 +84,18 @@ class Threshold:
         if (np.diff(levels) <= 0).any():
             raise ValueError(f"levels must ascend, got {list(self.levels)}")
 
+    def _check_reach(self, dtype: np.dtype) -> None:
+        """Refuse levels that no value of an image of integers can be on both sides of."""
+        if not self.levels or dtype.kind not in "ui":
+            return
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        beyond = [level for level in self.levels if not low <= level < high]
+        if beyond:
+            raise ValueError(
+                f"levels must be {low} to {high - 1} for an image of {dtype}, got {beyond}: a class"
+                " beyond them has no values"
+            )
+
     @property
     def count(self) -> int:
         """Number of classes."""
@@ -97,6 +109,7 @@ class Threshold:
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: range (floats), histogram (Otsu), regions, canonical labels."""
         check_channel(self.channel, image)
+        self._check_reach(np.dtype(image.dtype))
         sweep = partial(_sweep, image)
         steps: list[Pass] = []
         if np.dtype(image.dtype).kind == "f" and self.rule != "fixed":
@@ -170,7 +183,7 @@ def threshold(
     bin per grey value (floats: 65536 bins between its least and greatest value); local means are
     sums of integers inside a halo of `radius`; segments join by their rims, see
     `segpipe.regions.join`. A run's table says each segment's ``class``.
-    Cost: see ``tests/bench/bench_regions.py``.
+    Cost: time and memory per pixel are in ``tests/bench/bench_methods.py``.
 
     References
     ----------

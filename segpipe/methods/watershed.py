@@ -169,7 +169,7 @@ def watershed(
     *Tiling*: identical for every tiling: tiles do what is certain and send a forest of at most as
     many edges as they have pixels at seams, see `watershed_kernels`. The one place that joins the
     tiles holds all of these at once: its memory grows with the length of the seams.
-    Cost: time and memory per pixel are in ``tests/bench/bench_watershed.py``.
+    Cost: time and memory per pixel are in ``tests/bench/bench_methods.py``.
 
     Examples
     --------

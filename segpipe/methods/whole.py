@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from segpipe.colour import as_channels
+from segpipe.colour import as_channels, channels_last
 from segpipe.passes import ImageInfo, Pass, run_in_memory
 
 
@@ -66,11 +66,8 @@ def group(
 
 def as_arrays(image: np.ndarray, mask: np.ndarray | None) -> dict[str, np.ndarray]:
     """Return ``image`` (H, W, C) and perhaps ``mask``, as passes read them; refuse others."""
-    image = np.asarray(image)
+    image = channels_last(image)
     image = image.view(np.uint8) if image.dtype == bool else image
-    image = image[:, :, None] if image.ndim == 2 else image
-    if image.ndim != 3 or 0 in image.shape:
-        raise ValueError(f"image must be (H, W) or (H, W, C) and not empty, got {image.shape}")
     kind, size = image.dtype.kind, image.dtype.itemsize
     if kind not in "uif" or (size > 4 and kind != "f") or (size < 4 and kind == "f"):
         raise ValueError(

@@ -84,7 +84,7 @@ def agglomerate(
         moved = np.arange(n)
         moved[into[:, 1]] = into[:, 0]
         root = moved[root]
-        edges = _contract(edges, moved)
+        edges = contract(edges, moved)
     moved, undecided, edges = _one_by_one(n, edges, limit, waits)
     root = moved[root]
     keep = undecided[edges.ends].all(axis=1)
@@ -221,7 +221,7 @@ def _mutual(ends, best, waits):
     return pairs[:m].copy()
 
 
-def _contract(edges: Interfaces, moved: np.ndarray) -> Interfaces:
+def contract(edges: Interfaces, moved: np.ndarray) -> Interfaces:
     """Move the ends of edges and add up those that have become parallel."""
     ends = np.sort(moved[edges.ends], axis=1)
     return Interfaces(*_add_up(ends, *edges[1:], len(moved), table(len(ends))))
@@ -229,7 +229,7 @@ def _contract(edges: Interfaces, moved: np.ndarray) -> Interfaces:
 
 def summed(edges: Interfaces, n: int) -> Interfaces:
     """Add up parallel edges of a graph of n nodes and drop loops."""
-    return _contract(edges, np.arange(n))
+    return contract(edges, np.arange(n))
 
 
 @njit(nogil=True, cache=True)

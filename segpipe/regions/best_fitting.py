@@ -25,7 +25,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from segpipe.regions.agglomerate import _contract
+from segpipe.regions.agglomerate import contract
 from segpipe.regions.region_graph import UNIT, RegionGraph
 
 BAATZ, WARD = 0, 1
@@ -64,7 +64,7 @@ def merge(
         moved = np.arange(n)
         if not _round(edges.ends, edges.length, edges.last, state, weights, limit, moved):
             break
-        root, edges, turn = moved[root], _contract(edges, moved), turn + 1
+        root, edges, turn = moved[root], contract(edges, moved), turn + 1
     return root
 
 

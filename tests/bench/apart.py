@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 
-def apart(function, small, given, runs):
-    """Return (best seconds, bytes above what the input took, result) of function(given).
+def apart(function, small, given, runs, keep=True):
+    """Return (best CPU seconds, bytes above what the input took, result) of function(*given).
 
     A first call on a small input compiles and warms up. The process reads `given`, a list of
-    arrays, from files: what it took to make them is not counted.
+    arrays, from files: what it took to make them is not counted. The result is None unless kept.
     """
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
@@ -20,32 +20,37 @@ def apart(function, small, given, runs):
         for name, arrays in (("small", small), ("given", given)):
             for i, array in enumerate(arrays):
                 np.save(Path(folder) / f"{name}{i}.npy", array)
-        worker = context.Process(target=_work, args=(send, function, folder, runs))
+        worker = context.Process(target=_work, args=(send, function, folder, runs, keep))
         worker.start()
+        send.close()  # so that a worker that dies ends the waiting
         found = receive.recv()
         worker.join()
     return found
 
 
-def _work(send, function, folder, runs):
+def _work(send, function, folder, runs, keep):
     small, given = (
         [np.load(path) for path in sorted(Path(folder).glob(f"{name}*.npy"))]
         for name in ("small", "given")
     )
     function(*small)
-    before = _peak()
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text(
+        "5"
+    )  # the high-water mark starts here, not at compiling
     seconds = []
     for _ in range(runs):
-        start = time.perf_counter()
+        result = None
+        start = time.process_time()
         result = function(*given)
-        seconds.append(time.perf_counter() - start)
-    send.send((min(seconds), _peak() - before, result))
+        seconds.append(time.process_time() - start)
+    send.send((min(seconds), _status("VmHWM") - before, result if keep else None))
 
 
-def _peak():
+def _status(name):
     # ru_maxrss starts at what the parent had; the kernel's own mark does not
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
 
 
 def table(rows, pixels):

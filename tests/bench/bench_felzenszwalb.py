@@ -1,10 +1,10 @@
-"""Felzenszwalb-Huttenlocher against scikit-image: speed, peak memory, agreement; one core.
+"""Felzenszwalb-Huttenlocher on pixels: agreement with scikit-image, and what tiles send.
 
-    python tests/bench/bench_felzenszwalb.py [--size 2048] [--runs 3] [--image PHOTO]
+    python tests/bench/bench_felzenszwalb.py [--image PHOTO]
 
 Same parameters (scale 100, sigma 0.8, min_size 20). Agreement is the adapted Rand error on BSDS500
 photos, beside that of scikit-image with itself when a hundredth of a grey level of noise is added:
-ties and roundings decide much of this method. At last, what travels between tiles.
+ties and roundings decide much of this method. Speed and memory are in bench_methods.py.
 """
 
 import argparse
@@ -15,8 +15,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from apart import apart, table
-from bench_slic import DATA, DEFAULT_IMAGE, cpu_name, mosaic
+from bench_slic import DATA, DEFAULT_IMAGE, mosaic
 from PIL import Image
 from skimage.metrics import adapted_rand_error
 from skimage.segmentation import felzenszwalb as peer
@@ -28,31 +27,13 @@ from segpipe.tiles import Grid
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=2048)
-    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--image", type=Path, default=DEFAULT_IMAGE)
     parser.add_argument("--data", type=Path, default=DATA)
     arguments = parser.parse_args()
-    size, pixels = arguments.size, arguments.size**2
-    print(f"machine  {cpu_name()}, 1 core\nimage    {size} x {size} from {arguments.image}\n")
-    photo = mosaic(arguments.image, size)
-    rows = {
-        "segpipe": apart(ours, [photo[:96, :96]], [photo], arguments.runs)[:2],
-        "scikit-image": apart(theirs, [photo[:96, :96]], [photo], 1)[:2],
-    }
-    table(rows, pixels)
     agreement(sorted((arguments.data / "bsds500/images/val").glob("*.jpg"))[:20])
     print("\nundecided in tiles: parts and deferred edges per pixel, bytes of a record")
     for edge in (256, 512, 1024):
         print(f"  {edge:5} ", travelling(mosaic(arguments.image, 2 * edge), edge))
-
-
-def ours(image):
-    felzenszwalb(image)
-
-
-def theirs(image):
-    peer(image, scale=100, sigma=0.8, min_size=20)
 
 
 def agreement(paths):
@@ -68,7 +49,7 @@ def agreement(paths):
         counts.append([s.max() + 1 for s in (found, first)])
     if paths:
         mean, n = np.mean(errors, axis=0), np.mean(counts, axis=0)
-        print(f"\nadapted Rand error on {len(paths)} BSDS500 photos, against scikit-image")
+        print(f"adapted Rand error on {len(paths)} BSDS500 photos, against scikit-image")
         print(f"  segpipe {mean[0]:.3f}, scikit-image with a little noise {mean[1]:.3f}")
         print(f"  regions: segpipe {n[0]:.0f}, scikit-image {n[1]:.0f}")
 

@@ -1,9 +1,9 @@
-"""Watershed against scikit-image: speed, peak memory, agreement of labels; one core.
+"""Flooding alone against scikit-image: speed, peak memory, agreement of labels; one core.
 
     python tests/bench/bench_watershed.py [--size 2048] [--runs 3] [--image PHOTO]
 
 Both flood the same altitude, the 16-bit gradient of a photo mosaic, from the same markers, first
-all minima of 9 x 9 pixels, then a grid. The last rows are all that a user calls: image to labels.
+all minima of 9 x 9 pixels, then a grid. From image to labels: bench_methods.py.
 """
 
 import argparse
@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from apart import apart, table
 from bench_slic import DEFAULT_IMAGE, cpu_name, mosaic
+from methods_peers import cells
 from scipy import ndimage
 from skimage.segmentation import watershed as peer
 
@@ -39,13 +40,6 @@ def main():
         *theirs, their = apart(flood_peer, flooding(small, kind), given, 1)
         print(f"\nfrom {kind}: {mine.max()} markers; same label in {(mine == their).mean():.2%}")
         table({"segpipe": ours, "scikit-image": theirs}, pixels)
-    rows = {
-        "segpipe, minima of h = 4": apart(from_minima, [small], [photo], runs)[:2],
-        "segpipe, grid": apart(from_grid, [small], [photo], runs)[:2],
-        "scikit-image, gradient and grid": apart(peer_grid, [small], [photo], 1)[:2],
-    }
-    print("\nimage to labels")
-    table(rows, pixels)
 
 
 def flooding(image, kind):
@@ -57,39 +51,12 @@ def flooding(image, kind):
     return gradient, cells(gradient, 32)
 
 
-def cells(gradient, step):
-    """Mark the lowest pixel of every cell."""
-    n = len(gradient) // step
-    blocks = gradient[: n * step, : n * step].reshape(n, step, n, step).transpose(0, 2, 1, 3)
-    y, x = np.divmod(blocks.reshape(n, n, -1).argmin(axis=2), step)
-    markers = np.zeros(gradient.shape, np.int32)
-    corner = np.arange(n) * step
-    markers[y + corner[:, None], x + corner] = np.arange(1, n * n + 1).reshape(n, n)
-    return markers
-
-
 def flood_ours(gradient, markers):
     return watershed(gradient, altitude="image", sigma=0, markers=markers)
 
 
 def flood_peer(gradient, markers):
     return peer(gradient, markers)
-
-
-def from_minima(image):
-    watershed(image, h=4)
-
-
-def from_grid(image):
-    watershed(image, markers="grid")
-
-
-def peer_grid(image):
-    from skimage.color import rgb2lab
-
-    lab = ndimage.gaussian_filter(rgb2lab(image).astype(np.float32), (1, 1, 0))
-    gradient = np.sqrt(sum(ndimage.sobel(lab[..., c], a) ** 2 for c in range(3) for a in (0, 1)))
-    peer(gradient, cells(gradient, 32))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,10 @@ QUICK = {
         {"spatial_bandwidth": 4, "iterations": 4, "range_bandwidth": 25, "min_size": 15},
         {"spatial_bandwidth": 5, "iterations": 2, "sample": 1, "min_size": 200},
     ],
-    "felzenszwalb": [{"scale": 1000.0, "sigma": 0.0, "min_size": 70}],
+    "felzenszwalb": [
+        {"scale": 1000.0, "sigma": 0.0, "min_size": 70},
+        {"scale": 2000.0, "vertices": "segments"},
+    ],
     "watershed": [
         {"h": 0.0, "sigma": 0.0},
         {"markers": "grid", "step": 13, "sigma": 0.5},

@@ -8,6 +8,7 @@ from skimage.segmentation import felzenszwalb as peer
 
 from segpipe import colour
 from segpipe.methods.felzenszwalb import SCALED_UNIT, UNIT, Felzenszwalb, felzenszwalb
+from segpipe.methods.slic import slic
 from segpipe.methods.smooth_kernels import smooth
 from segpipe.passes import ImageInfo, run_in_memory
 from tests import naive_graph
@@ -79,6 +80,37 @@ def test_felzenszwalb__equals_reference_for_every_tiling(name, parameters, maske
         np.testing.assert_array_equal(found, reference, err_msg=f"tiles {size}")
 
 
+def squares(shape, edge):
+    """Equal segments: ties everywhere on flat ground."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    return (y // edge * 100 + x // edge + 1).astype(np.uint32)
+
+
+@pytest.mark.parametrize(("scale", "min_size"), [(100.0, 20), (600.0, 0), (3000.0, 90), (0.0, 30)])
+@pytest.mark.parametrize("name", ["blobs", "noise", "constant", "board", "row", "pixel"])
+def test_felzenszwalb_on_segments__equals_reference_for_every_tiling(name, scale, min_size):
+    image = PICTURES[name]
+    for segments in (slic(image, step=4, iterations=2), squares(image.shape, 3)):
+        segments[10:13, 8:30] = 0
+        reference = naive_graph.felzenszwalb_on_segments(image, segments, scale, min_size)
+        found = felzenszwalb(image, segments, scale=scale, min_size=min_size)
+        np.testing.assert_array_equal(found, reference)
+        info = ImageInfo(image.shape[:2], 3, "uint8", rgb=True)
+        passes = Felzenszwalb(scale, 0.8, min_size, "segments").passes(info)
+        for size in ((9, 13), (37, 5)):
+            tiled = run_in_memory(passes, {"image": image, "segments": segments}, size)[0]
+            np.testing.assert_array_equal(tiled["labels"], reference, err_msg=f"tiles {size}")
+
+
+def test_felzenszwalb_on_segments__counts_their_pixels():
+    """A region's grant is scale / pixels: the larger neighbour refuses, the smaller would not."""
+    image = np.array([[0] * 12 + [40] * 4 + [80] * 2], np.uint8)
+    segments = np.array([[1] * 12 + [2] * 4 + [3] * 2])
+    # neighbours differ by 50 % of the range
+    for scale, regions in ((12 * 50, 1), (4 * 50, 2), (4 * 50 - 1, 3)):
+        assert felzenszwalb(image, segments, scale=scale, min_size=0).max() == regions
+
+
 def test_felzenszwalb__agrees_with_scikit_image():
     rng = np.random.default_rng(3)
     image = np.repeat(np.repeat(rng.integers(0, 256, (6, 7, 3)), 25, 0), 25, 1)
@@ -102,6 +134,8 @@ def test_felzenszwalb__leaves_nothing_small():
         ({"sigma": -0.1}, "sigma must be 0 to 16"),
         ({"min_size": -3}, "min_size must be 0"),
         ({"mask": np.ones((3, 3), bool)}, "mask must have the shape"),
+        ({"segments": np.ones((3, 3), int)}, "of the shape \\(8, 10\\) of the image"),
+        ({"segments": np.ones((8, 10), int), "mask": np.ones((8, 10), bool)}, "not both"),
         ({"image": np.zeros((4, 4), np.int64)}, "convert it first"),
     ],
 )

@@ -168,6 +168,7 @@ def test_foreground__is_what_users_of_scikit_image_get() -> None:
         ({"rule": "fixed"}, "needs 1 to 254 levels"),
         ({"rule": "fixed", "levels": [3, 2]}, "must ascend"),
         ({"levels": [3]}, "levels belong to rule: fixed"),
+        ({"rule": "fixed", "levels": [-1, 9, 255]}, r"0 to 254 .* uint8, got \[-1, 255\]"),
         ({"background": 2}, "background must be a class, 0 to 1"),
         ({"connectivity": 8}, "connectivity must be 1 to 2"),
         ({"channel": 1}, "channel must be 0 to 0"),
