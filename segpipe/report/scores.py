@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from segpipe.quality.conditions import BLOCKS, SMALL, UNIT
+from segpipe.quality.conditions import BLOCKS, SMALL
+from segpipe.quality.contrast import UNIT
 from segpipe.report import distributions, plots
 from segpipe.report.words import duration, figure, grouped, percent
 from segpipe.store.folder import Folder
