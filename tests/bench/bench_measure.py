@@ -17,7 +17,7 @@ from bench_slic import DEFAULT_IMAGE, cpu_name, mosaic
 from segpipe.methods.slic import slic
 from segpipe.regions import contours, measure
 from segpipe.regions.columns import STANDARD, Wanted
-from segpipe.regions.measure import Seen, tile_rows
+from segpipe.regions.measure_tile import Seen, tile_rows
 
 CHOICES = {
     "basic": {"area"},
