@@ -150,6 +150,7 @@ def seams(stage: str, state: Mapping[str, Any]) -> dict[str, Any] | None:
     if found is None:
         return None
     return {
+        "figures": _seam_figures(found),
         "sentence": _compared(found),
         "plot": plots.lines(found["lines"], found["lines_elsewhere"]) if found["pairs"] else None,
         "check": _check(found.get("check"), state["exactness"][stage]),
@@ -157,6 +158,17 @@ def seams(stage: str, state: Mapping[str, Any]) -> dict[str, Any] | None:
         "windows": [_window(w) for w in found.get("check", {}).get("windows", [])],
         "worst": [_seam(seam) for seam in found["worst"]],
     }
+
+
+def _seam_figures(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is known of the seams in two numbers, and what they are."""
+    check, figures = found.get("check") or {}, []
+    if check.get("pixels"):
+        figures.append((percent(check["share"]), "of pixels change their segment as seams move"))
+    if found["pairs"] and found["density_elsewhere"] is not None:
+        both = (_number(found[key], percent) for key in ("density", "density_elsewhere"))
+        figures.append((" / ".join(both), "label changes on seams / elsewhere"))
+    return figures
 
 
 def _compared(found: Mapping[str, Any]) -> str:
@@ -205,18 +217,19 @@ def _window(window: Mapping[str, Any]) -> dict[str, str]:
         "tiles": f"{grouped(window['tile'][1])} × {grouped(window['tile'][0])} px",
         "pixels": grouped(window["pixels"]),
         "changed": grouped(window["changed"]),
+        "share": percent(window["changed"] / window["pixels"]) if window["pixels"] else "–",
     }
 
 
-def _seam(seam: Mapping[str, Any]) -> dict[str, str]:
+def _seam(seam: Mapping[str, Any]) -> tuple[str, str]:
+    """Return where a seam is, and how often labels change on it."""
     along = "x" if seam["axis"] == "y" else "y"
-    return {
-        "seam": f"{seam['axis']} {grouped(seam['at'])}",
-        "from, to": f"{along} {grouped(seam['start'])} – {grouped(seam['stop'])}",
-        "pixels": grouped(seam["pairs"]),
-        "changes": grouped(seam["changes"]),
-        "share": percent(seam["density"]),
-    }
+    return (
+        f"Seam {seam['axis']} {grouped(seam['at'])}, {along} {grouped(seam['start'])} to "
+        f"{grouped(seam['stop'])}.",
+        f"The label changes at {grouped(seam['changes'])} of {grouped(seam['pairs'])} pixels, "
+        f"{percent(seam['density'])}.",
+    )
 
 
 def _number(value: float | None, words: Any = figure) -> str:
