@@ -97,6 +97,7 @@ def _stage(folder: Folder, state: Mapping[str, Any], display: Display, name: str
         "number": number,
         "segments": found["segments"],
         "digest": found["digest"],
+        "exactness": state["exactness"][name],
         "promise": content.PROMISES[state["exactness"][name]],
         "parameters": content.parameters(state, name),
         "overview": overview,

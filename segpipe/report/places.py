@@ -51,9 +51,7 @@ def choose(display: Display, stage: str, edge: int, state: Mapping[str, Any]) ->
     return chosen
 
 
-def worst_seams(
-    display: Display, stage: str, edge: int, state: Mapping[str, Any]
-) -> list[Choice]:
+def worst_seams(display: Display, stage: str, edge: int, state: Mapping[str, Any]) -> list[Choice]:
     """Return boxes of `edge` px at the seams that differ most, each where it does so most."""
     worst = state.get("seams", {}).get(stage, {}).get("worst", [])
     return [Choice(_box(s["where"], edge, display.shape), "Seam") for s in worst]

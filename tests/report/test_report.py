@@ -37,7 +37,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        self.text += data.replace("\u00a0", " ")
 
     def images(self) -> list[Image.Image]:
         sources = [attrs["src"] or "" for tag, attrs in self.tags if tag == "img"]
