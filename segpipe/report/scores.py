@@ -58,11 +58,11 @@ def _homogeneity(
         "Homogeneity",
         [
             (_number(found.get("explained_variation"), percent), "explained variation"),
-            (_number(found.get("intra_cluster_variation")), "mean deviation inside"),
+            (_number(found.get("intra_cluster_variation")), "mean deviation inside (image values)"),
         ],
         "How much of the image is left when every segment is painted in its mean colour; the rest "
         "is variation inside segments.",
-        spread and plots.bars(spread, "standard deviation inside a segment", whole=False),
+        spread and plots.bars(spread, "standard deviation inside a segment (image values)", whole=False),
         note,
     )
 
@@ -106,9 +106,10 @@ def _evenness(
     density = distributions.densities(folder, table, shape)
     return Score(
         "Evenness",
-        [(_number(found.get("evenness"), percent), "of the segments are where their share is")],
+        [(_number(found.get("evenness"), percent), "of segments are evenly spread")],
         f"The image is cut into {BLOCKS} × {BLOCKS} blocks; the rest of the segments would have to "
-        f"be elsewhere for every block to have as large a share of the segments as of the pixels.",
+        f"be elsewhere for every block to have as large a share of the segments as of the pixels. "
+        f"Darker: more segments.",
         None if density is None else plots.densities(density, shape),
     )
 
@@ -119,7 +120,7 @@ def _strength(found: Mapping[str, Any], shape: tuple[int, int], *, floating: boo
         unit = UNIT if floating else 1
         (n, across), (m, inside) = found["contrast"]
         means = {"across borders": across / n / unit, "inside segments": inside / m / unit}
-        plot = plots.pair(means, "mean difference of neighbouring pixels")
+        plot = plots.pair(means, "mean difference of neighbours (image values)")
         share = found["sampled_pixels"] / (shape[0] * shape[1])
         if share < 0.99:
             note = f"Sampled: {percent(share)} of the image, round segments drawn at random."
@@ -213,8 +214,8 @@ def _window(window: Mapping[str, Any]) -> dict[str, str]:
     (y, x), (bottom, right) = window["start"], window["stop"]
     return {
         "window at x, y": f"{grouped(x)}, {grouped(y)}",
-        "size": f"{grouped(right - x)} × {grouped(bottom - y)} px",
-        "tiles": f"{grouped(window['tile'][1])} × {grouped(window['tile'][0])} px",
+        "size (px)": f"{grouped(right - x)} × {grouped(bottom - y)}",
+        "tiles (px)": f"{grouped(window['tile'][1])} × {grouped(window['tile'][0])}",
         "pixels": grouped(window["pixels"]),
         "changed": grouped(window["changed"]),
         "share": percent(window["changed"] / window["pixels"]) if window["pixels"] else "–",
