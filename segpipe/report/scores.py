@@ -62,7 +62,8 @@ def _homogeneity(
         ],
         "How much of the image is left when every segment is painted in its mean colour; the rest "
         "is variation inside segments.",
-        spread and plots.bars(spread, "standard deviation inside a segment (image values)", whole=False),
+        spread
+        and plots.bars(spread, "standard deviation inside a segment (image values)", whole=False),
         note,
     )
 
