@@ -9,17 +9,27 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from segpipe import methods
 from segpipe.config import parse
 from segpipe.inspection import inspect, windows
 from segpipe.inspection.jobs import segmented_again
 from segpipe.methods.slic import Slic
 from segpipe.passes import ImageInfo, Output, Pass, Window
+from segpipe.quality import seams
+from segpipe.regions import rank
+from segpipe.regions.finish import label_pass
 from segpipe.session import execute
+from segpipe.store.digest import array_digest
 from segpipe.store.folder import Folder
+from tests.regions.test_rank import by_first_pixel
 from tests.report.runs import cells, in_turn, scene, subject_of, write_run
+from tests.report.test_report import Page
 
 SHAPE = (700, 900)
+EDGE = 40
+"""Of the blocks of `Torn` (px)."""
 
 
 class Blind:
@@ -35,10 +45,12 @@ class Blind:
     advance = end = begin
 
 
-def run_of(slide: Path, output: Path, tile: Sequence[int], **report: bool) -> dict[str, Any]:
-    values = {"input": str(slide), "output": str(output), "method": "slic", "report": report,
-              "parameters": {"step": 20, "iterations": 2}, "tiles": {"size": tuple(tile)},
-              "cluster": {"workers": "none"}}  # fmt: skip
+def run_of(
+    image: Path, output: Path, tile: Sequence[int], *, method: str = "slic", **report: bool
+) -> dict[str, Any]:
+    values = {"input": str(image), "output": str(output), "method": method, "report": report,
+              "parameters": {"step": 20, "iterations": 2} if method == "slic" else {},
+              "tiles": {"size": tuple(tile)}, "cluster": {"workers": "none"}}  # fmt: skip
     execute(parse(values), watch=Blind(), resume=False)
     return Folder(str(output)).get_json("run.json")
 
@@ -77,7 +89,7 @@ def test_run__seam_check_can_be_left_out(slide: Path, tmp_path: Path) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Torn:
-    """Labels blocks of the tile, so that seams show."""
+    """Blocks that begin anew in every tile: seams show, and move with the tiles."""
 
     name: ClassVar[str] = "torn"
     exactness: ClassVar[Literal["measured"]] = "measured"
@@ -86,13 +98,70 @@ class Torn:
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         if self.refuses:
             raise ValueError("never")
-        return (Pass("label", _tear, writes={"labels": "uint32"}),)
+        tear = Pass("regions", _tear, ("image",), {"regions": "uint32"}, solve=rank.solve)
+        return (tear, label_pass(image))
 
 
 def _tear(window: Window, _part: None) -> Output:
     rows, columns = window.tile.core.shape
-    parts = np.arange(rows)[:, None] // 40 * 100 + np.arange(columns) // 40
-    return Output({"labels": (1 + window.tile.number * 10_000 + parts).astype(np.uint32)})
+    regions = np.arange(rows)[:, None] // EDGE * -(-columns // EDGE) + np.arange(columns) // EDGE
+    regions = (regions + 1).astype(np.uint32)
+    ids = window.tile.number * 10_000 + np.arange(int(regions.max()))
+    record = rank.summary(regions, ids, window.tile, window.grid.shape)
+    return Output({"regions": regions}, record)
+
+
+def test_run__of_a_method_that_feels_its_tiles_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of its own, counted pixel by pixel: score, worst seams, and what the report shows."""
+    known = methods.everything() | {"torn": Torn}
+    monkeypatch.setattr(methods, "everything", lambda: known)
+    Image.fromarray(scene(SHAPE)).save(tmp_path / "a.png")
+    state = run_of(tmp_path / "a.png", tmp_path / "run", (256, 256), method="torn")
+    found, labels = state["seams"]["torn"], torn((256, 256))
+    assert state["labels"]["torn"]["digest"] == array_digest(labels)
+    # every pixel of a seam changes its label, only those of some blocks do elsewhere
+    assert found["changes"] == found["pairs"] == 2 * SHAPE[1] + 3 * SHAPE[0]
+    assert found["density_elsewhere"] < 0.5 < found["density"] == 1
+    for seam in found["worst"]:
+        y, x = seam["where"]
+        assert (y if seam["axis"] == "y" else x) == seam["at"]
+        assert seam["at"] % 256 == 0
+        assert labels[y, x] != (labels[y - 1, x] if seam["axis"] == "y" else labels[y, x - 1])
+    check = found["check"]
+    assert 0.05 < check["share"] == check["changed"] / check["pixels"] < 1
+    for window in check["windows"]:
+        shape = [b - a for a, b in zip(window["start"], window["stop"], strict=True)]
+        again = [torn((-(-n * shape[0] // 4), -(-n * shape[1] // 4)), shape) for n in (2, 3)]
+        assert window["changed"] == seams.changed(*again)
+    check_page((tmp_path / "run/report.html").read_text(), found)
+
+
+def torn(tile: Sequence[int], shape: Sequence[int] = SHAPE) -> np.ndarray:
+    """What the method gives for tiles of a size."""
+    y, x = np.indices(tuple(shape))
+    keys = [y // tile[0], y % tile[0] // EDGE, x // tile[1], x % tile[1] // EDGE]
+    return by_first_pixel(np.ravel_multi_index(keys, [99, 99, 99, 99]) + 1)
+
+
+def check_page(html: str, found: dict[str, Any]) -> None:
+    """The report says what was found, and has a picture of each of the worst seams."""
+    page = Page(html)
+    for text in (
+        "Measured. Tiles may differ",
+        f"{100 * found['check']['share']:.3g} %",
+        f"100 % / {100 * found['density_elsewhere']:.3g} %",
+        "changed their segment",
+    ):
+        assert text in page.text, text
+    assert "please report it" not in page.text
+    assert len(found["worst"]) == 4
+    shown = page.images()[-8:]  # each of image and borders
+    for seam, picture, borders in zip(found["worst"], shown[::2], shown[1::2], strict=True):
+        assert f"Seam {seam['axis']} {seam['at']}, " in page.text
+        assert picture.size == (175, 175)
+        assert (np.asarray(borders.convert("RGBA"))[:, :, 3] > 0).mean() > 0.01
 
 
 def test_inspect__measures_a_method_that_feels_its_tiles(tmp_path: Path) -> None:

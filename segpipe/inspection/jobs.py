@@ -12,7 +12,8 @@ import numpy as np
 
 from segpipe.inspection.subject import Subject, sample, table_scores
 from segpipe.passes import ImageInfo, Record, run_in_memory
-from segpipe.quality import conditions, seams
+from segpipe.quality import seams
+from segpipe.quality.contrast import boundary_strength, contrast
 from segpipe.store.arrays import Region
 from segpipe.store.folder import Folder
 from segpipe.tasks import Work
@@ -65,9 +66,9 @@ class ScoreJob(_Look):
         with work.timed("read"):
             sums, pixels = np.zeros((2, 2), np.int64), 0
             for box in sample(found["drawn"], subject.grid.shape):
-                sums += conditions.contrast(subject.pixels(box), subject.labels(box))
+                sums += contrast(subject.pixels(box), subject.labels(box))
                 pixels += box.size
-        found["boundary_strength"] = conditions.boundary_strength(sums)
+        found["boundary_strength"] = boundary_strength(sums)
         found["contrast"] = sums.tolist()
         found["sampled_pixels"] = pixels
         work.record = pack(found)

@@ -133,7 +133,8 @@ def finished(sums: Sums, wanted: Wanted) -> dict[str, np.ndarray]:
         a, b, c, d, e, f = wanted.transform
         table["world_x"] = a * (x + 0.5) + b * (y + 0.5) + c
         table["world_y"] = d * (x + 0.5) + e * (y + 0.5) + f
-    table["touches_border"] = ((low == 0) | (high == np.array(wanted.shape))).any(axis=1)
+    first, last = (low == 0).T, (high == np.array(wanted.shape)).T
+    table["touches_border"] = first[0] | first[1] | last[0] | last[1]
     if wanted.classes is not None:
         table[wanted.classes] = sums["class"]
     if wanted.votes:

@@ -37,45 +37,81 @@ class Ring(NamedTuple):
     right: np.ndarray
 
 
+class Planes(NamedTuple):
+    """Memory for the steps from a `window` to the shapes of borders: (rows, columns) each."""
+
+    east: np.ndarray
+    south: np.ndarray
+    falling: np.ndarray
+    rising: np.ndarray
+    border: np.ndarray
+    shapes: np.ndarray
+    """Without the ring, as the next one."""
+    diagonal: np.ndarray
+
+
 @njit(nogil=True, cache=True)
-def window(regions, ring, top, left, height, width):
-    """Return a block of a tile with the `RING` round it."""
+def planes(height, width):
+    """Return memory for windows of up to so many rows, and of so many columns."""
+    with_ring = (height + 2 * RING, width + 2 * RING)
+    return Planes(
+        np.empty(with_ring, u8),
+        np.empty(with_ring, u8),
+        np.empty(with_ring, u8),
+        np.empty(with_ring, u8),
+        np.empty(with_ring, u8),
+        np.empty((height, width), u8),
+        np.empty((height, width), u8),
+    )
+
+
+@njit(nogil=True, cache=True)
+def window(regions, ring, top, left, block):
+    """Fill a block of a tile with the `RING` round it; return whether a pixel is of no region.
+
+    `block` may have fewer bits than the regions if these have no more, and so has `OUTSIDE`.
+    """
     h, w = regions.shape
     above, below, before, behind = ring
-    block = np.empty((height + 2 * RING, width + 2 * RING), np.uint32)
+    width = block.shape[1] - 2 * RING
     first, last = max(RING - left, 0), min(RING - left + w, width + 2 * RING)
+    none = False
     for k in range(block.shape[0]):
         y = top + k - RING
         if y < 0 or y >= h:
             for x in range(block.shape[1]):
                 block[k, x] = above[y + RING, left + x] if y < 0 else below[y - h, left + x]
+                none |= block[k, x] == 0
             continue
         for x in range(first):
             block[k, x] = before[y, x]
+            none |= block[k, x] == 0
         for x in range(last - first):
-            block[u64(k), u64(first + x)] = regions[u64(y), u64(left + first - RING + x)]
+            region = regions[u64(y), u64(left + first - RING + x)]
+            block[u64(k), u64(first + x)] = region
+            none |= region == 0
         for x in range(last, block.shape[1]):
             block[k, x] = behind[y, x - last]
-    return block
+            none |= block[k, x] == 0
+    return none
 
 
 @njit(nogil=True, cache=True)
-def border_shapes(block):
+def border_shapes(block, planes):
     """Return the shape of the border at each pixel of a `window`, uint8.
 
     1 straight, 2 diagonal, 3 mixed, 0 inside a region and where no length is counted.
     """
-    h, w = block.shape
-    east, south = np.empty((h, w), u8), np.empty((h, w), u8)
-    falling, rising = np.empty((h, w), u8), np.empty((h, w), u8)
+    h = block.shape[0]
+    east, south, border = planes.east[:h], planes.south[:h], planes.border[:h]
+    falling, rising = planes.falling[:h], planes.rising[:h]
+    shapes, diagonal = planes.shapes[: h - 2 * RING], planes.diagonal[: h - 2 * RING]
     _compare(block, east, south, falling, rising)
-    border = np.empty((h, w), u8)
     _mark(east, south, border)
-    straight, diagonal = np.empty((h - 4, w - 4), u8), np.empty((h - 4, w - 4), u8)
-    _count_straight(east, south, border, straight)
+    _count_straight(east, south, border, shapes)
     _count_diagonal(falling, rising, border, diagonal)
-    _classify(border, straight, diagonal)
-    return straight
+    _classify(border, shapes, diagonal)
+    return shapes
 
 
 @njit(nogil=True, cache=True)

@@ -12,7 +12,7 @@ from numba import njit
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window
 from segpipe.regions import colours, columns, rank
 from segpipe.regions.columns import STANDARD, Wanted
-from segpipe.regions.measure import Seen, tile_rows
+from segpipe.regions.measure_tile import Seen, tile_rows
 from segpipe.tiles import Grid, Tile
 
 COSTS = {"area": 4.0, "shape": 5.0, "colour": 1.0, "percentiles": 7.0, "neighbours": 1.0}

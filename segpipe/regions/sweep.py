@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 
 from segpipe.regions import contours, exact
-from segpipe.regions.contours import RING, Ring
+from segpipe.regions.contours import OUTSIDE, RING, Ring
 from segpipe.regions.places import PLACES
 
 HEIGHT, WIDTH = 51, 2048
@@ -90,10 +90,12 @@ def sweep(
     colours[:, :, 4] = np.iinfo(np.int64).min
     ring = Ring(*(np.ascontiguousarray(part) for part in ring))
     regions = np.ascontiguousarray(regions)
-    holes = shape and (_has_none(regions) or any((part == 0).any() for part in ring))
     columns = _columns(min(w, WIDTH), channels, pixels.dtype)
     begin = (int(origin[0]), int(origin[1]))
-    _sweep(regions, ring, pixels, begin, (shape, holes), columns, found)
+    most = max(n, *(int(part[part != OUTSIDE].max(initial=0)) for part in ring))
+    # numbers of 16 bits are compared twice as fast; the largest stands for `OUTSIDE`
+    bits = np.zeros(0, np.uint16 if most < (1 << 16) - 1 else np.uint32)
+    _sweep(regions, ring, pixels, begin, shape, bits, columns, found)
     found[0, :PLACES] = 0
     return found
 
@@ -120,17 +122,6 @@ def named(found: np.ndarray, *, shape: bool) -> dict[str, np.ndarray]:
     return sums
 
 
-@njit(nogil=True, cache=True)
-def _has_none(regions):
-    for y in range(u64(regions.shape[0])):
-        none = False
-        for x in range(regions.shape[1]):
-            none |= regions[y, u64(x)] == 0
-        if none:
-            return True
-    return False
-
-
 def _columns(width: int, channels: int, dtype: np.dtype) -> Columns:
     total, squares = COLUMN[dtype.str[1:]]
     limits = np.iinfo(dtype)
@@ -145,26 +136,28 @@ def _columns(width: int, channels: int, dtype: np.dtype) -> Columns:
 
 
 @njit(nogil=True, cache=True)
-def _sweep(regions, ring, pixels, origin, wanted, columns, found):
+def _sweep(regions, ring, pixels, origin, shape, bits, columns, found):
     """Sweep strip by strip; a strip is cut into blocks, and stretches into `LONGEST` pixels."""
     h, w = regions.shape
-    shape, holes = wanted
     starts = np.empty(WIDTH, np.int64)
+    total, squares, least, most, counts, limits = columns
     for left in range(0, w, WIDTH):
         width = min(WIDTH, w - left)
+        window = np.empty((HEIGHT + 2 * RING, width + 2 * RING), bits.dtype)
+        planes = contours.planes(HEIGHT if shape else 0, width)
+        alone = np.empty((HEIGHT if shape else 0, width), np.uint8)
         starts[:] = origin[0]
         for top in range(0, h, HEIGHT):
             height = min(HEIGHT, h - top)
-            block = contours.window(regions, ring, top, left, height, width)
-            shapes = np.zeros((height if shape else 0, width), np.uint8)
-            alone = np.zeros((height if holes else 0, width), np.uint8)
+            block, shapes, meeting = window[: height + 2 * RING], alone[:0], alone[:0]
+            holes = contours.window(regions, ring, top, left, block)
             if shape:
-                shapes = contours.border_shapes(block)
-            if holes:
-                contours.meets_none(block, alone)
+                shapes = contours.border_shapes(block, planes)
+            if shape and holes:
+                meeting = alone[:height]
+                contours.meets_none(block, meeting)
             last = top + height == h or (top + height) % LONGEST == 0
-            total, squares, least, most, counts, limits = columns
-            _add_block(block, shapes, alone, pixels, top, left, origin, last, starts, total,
+            _add_block(block, shapes, meeting, pixels, top, left, origin, last, starts, total,
                        squares, least, most, counts, limits, found)  # fmt: skip
 
 
@@ -174,7 +167,8 @@ def _add_block(block, shapes, alone, pixels, top, left, origin, last, starts, to
     """Add the pixels of a block to their columns, and to their regions where a stretch ends."""
     height, width = block.shape[0] - 2 * RING, block.shape[1] - 2 * RING
     channels = (found.shape[1] - CHANNELS) // CHANNEL
-    ending, ends = np.empty(width, np.uint8), np.empty(width + 1, np.int64)
+    ending, ends = np.zeros(-(-width // 8) * 8, np.uint8), np.empty(width + 9, np.int64)
+    eight = ending.view(np.uint64)
     for k in range(height):
         y = u64(top + k)
         for x in range(width * channels):
@@ -197,12 +191,15 @@ def _add_block(block, shapes, alone, pixels, top, left, origin, last, starts, to
         for x in range(width):
             ending[u64(x)] = block[here, u64(x + RING)] != block[below, u64(x + RING)]
         if last and k == height - 1:
-            ending[:] = 1
+            ending[:width] = 1
         n = 0
-        for x in range(width):
-            # written at every pixel and kept where a stretch ends: nothing to mispredict
-            ends[u64(n)] = x
-            n += ending[u64(x)]
+        for word in range(eight.shape[0]):
+            if eight[u64(word)] == 0:  # ends lie together, at the lower sides of regions
+                continue
+            for x in range(8 * word, 8 * word + 8):
+                # written at every pixel and kept where a stretch ends: nothing to mispredict
+                ends[u64(n)] = x
+                n += ending[u64(x)]
         for e in range(n):
             end = ends[u64(e)]
             column = u64(end)

@@ -9,7 +9,7 @@ from typing import Any
 
 from segpipe.report import content, pictures, plots
 from segpipe.report.display import Display, open_display
-from segpipe.report.places import choose
+from segpipe.report.places import choose, worst_seams
 from segpipe.report.scores import scores, seams
 from segpipe.report.templates import template
 from segpipe.store import table_name
@@ -85,7 +85,9 @@ def _stage(folder: Folder, state: Mapping[str, Any], display: Display, name: str
     table = table_name("segments", name, alone=len(state["labels"]) == 1)
     number = list(state["labels"]).index(name)
     overview, colour = pictures.overview(display, name, across)
-    chosen = choose(display, name, pictures.place_edge(display, across), state)
+    edge, tile = pictures.place_edge(display, across), (state["tile"][0], state["tile"][1])
+    chosen = choose(display, name, edge, state)
+    seam_places = worst_seams(display, name, edge // 2, state)
     scored = scores(folder, table, name, state) if found["segments"] else []
     traces = seams(name, state) if found["segments"] else None
     drawn = {f"s{number}-{i}": score.plot for i, score in enumerate(scored)}
@@ -95,13 +97,13 @@ def _stage(folder: Folder, state: Mapping[str, Any], display: Display, name: str
         "number": number,
         "segments": found["segments"],
         "digest": found["digest"],
+        "exactness": state["exactness"][name],
         "promise": content.PROMISES[state["exactness"][name]],
         "parameters": content.parameters(state, name),
         "overview": overview,
         "shape": display.shape,
-        "places": pictures.places(
-            display, name, chosen, (state["tile"][0], state["tile"][1]), colour
-        ),
+        "places": pictures.places(display, name, chosen, tile, colour),
+        "seam_places": pictures.places(display, name, seam_places, tile, colour),
         "scores": scored,
         "seams": traces,
         "plots": {key: plot for key, plot in drawn.items() if plot is not None},

@@ -58,17 +58,20 @@ def parameters(state: Mapping[str, Any], name: str) -> dict[str, str]:
     return {}
 
 
-def seams(rows: Sequence[int], columns: Sequence[int]) -> str:
+def seams(rows: Sequence[int], columns: Sequence[int], exactness: str = "exact") -> str:
     """Say where tiles meet.
 
     >>> seams([512], [256, 512])
     'Tiles meet at x 256, 512 and at y 512, at the red ticks: nothing should show there.'
+    >>> seams([512], [], "measured")
+    'Tiles meet at y 512, at the red ticks: they may show there.'
     """
     lines = [(axis, at) for axis, at in (("x", columns), ("y", rows)) if at]
     if not lines:
         return "No tiles meet here."
     where = " and ".join(f"at {axis} {', '.join(map(grouped, at))}" for axis, at in lines)
-    return f"Tiles meet {where}, at the red ticks: nothing should show there."
+    shows = "they may show there" if exactness == "measured" else "nothing should show there"
+    return f"Tiles meet {where}, at the red ticks: {shows}."
 
 
 def _image(source: Mapping[str, Any]) -> dict[str, str]:

@@ -67,6 +67,8 @@ PLOTTED = {
     ),
 }  # fmt: skip
 """Figure -> title, unit, limits of fine bins, and what it means."""
+SHORT = {"boundary_strength": " ×", "megapixels": " Mpx", "seconds": " s"}
+"""How their units are written behind numbers."""
 
 
 def write_gallery(folder: Folder, state: Mapping[str, Any]) -> str:
@@ -166,10 +168,11 @@ def _distributions(
             continue
         drawn[name] = plots.bars(found, unit, whole=fine is WHOLE, of="images")
         words = grouped if fine is WHOLE else figure
+        short = SHORT.get(name, "")
         ends = f"{words(found.smallest)} to {words(found.largest)}"
         told.append(
-            {"key": name, "title": title, "median": words(found.median), "ends": ends}
-            | {"meaning": meaning}
+            {"key": name, "title": title, "median": f"{words(found.median)}{short}"}
+            | {"ends": f"{ends}{short}", "meaning": meaning}
         )
     return drawn, told
 

@@ -1,7 +1,7 @@
 """Which places of an image to look at: drawn at random, the least uniform, the worst seams.
 
-The choice was made in the run (`segpipe.inspection`) and is the same every time. No place is empty:
-each holds a segment.
+The choice was made in the run (`segpipe.inspection`) and is the same every time. No place drawn at
+random or for its segments is empty.
 """
 
 from __future__ import annotations
@@ -32,13 +32,11 @@ class Choice:
 
 
 def choose(display: Display, stage: str, edge: int, state: Mapping[str, Any]) -> list[Choice]:
-    """Return boxes of `edge` px worth a look, the random ones first."""
+    """Return boxes of `edge` px with segments worth a look, the random ones first."""
     scored = state.get("conditions", {}).get(stage, {})
-    worst_seams = state.get("seams", {}).get(stage, {}).get("worst", [])
     kinds = (
         ("Drawn at random", [s["at"] for s in scored.get("drawn", [])]),
         ("Least uniform segment", [s["at"] for s in scored.get("worst", [])]),
-        ("Seam that differs most", [s["where"] for s in worst_seams]),
     )
     chosen: list[Choice] = []
     for why, places in kinds:
@@ -51,6 +49,12 @@ def choose(display: Display, stage: str, edge: int, state: Mapping[str, Any]) ->
     if not chosen:
         chosen += [Choice(box, "Where segments are") for box in _anywhere(display, stage, edge)]
     return chosen
+
+
+def worst_seams(display: Display, stage: str, edge: int, state: Mapping[str, Any]) -> list[Choice]:
+    """Return boxes of `edge` px at the seams that differ most, each where it does so most."""
+    worst = state.get("seams", {}).get(stage, {}).get("worst", [])
+    return [Choice(_box(s["where"], edge, display.shape), "Seam") for s in worst]
 
 
 def _anywhere(display: Display, stage: str, edge: int) -> Iterator[Box]:

@@ -143,7 +143,7 @@ def steps(seconds: Mapping[str, float]) -> Any:
 def lines(on_seams: Sequence[int], elsewhere: Sequence[int]) -> Any:
     """Return the shares of lines by density, seams against others."""
     n = len(on_seams)
-    edges = np.linspace(0, 1, n + 1)
+    edges, highest = np.linspace(0, 1, n + 1), 0.0
     plot = figure_of("changes of label per pixel of the line", "share of lines", tooltips=[
         ("density", "@left{0.00} to @right{0.00}"), ("@kind", "@count"),
     ])  # fmt: skip
@@ -152,6 +152,7 @@ def lines(on_seams: Sequence[int], elsewhere: Sequence[int]) -> Any:
         (on_seams, "seams", MARK, 0.0),
     ):
         total = max(sum(counts), 1)
+        highest = max(highest, max(counts) / total)
         data = {
             "left": edges[:-1].tolist(),
             "right": edges[1:].tolist(),
@@ -163,10 +164,13 @@ def lines(on_seams: Sequence[int], elsewhere: Sequence[int]) -> Any:
             source=data, bottom=0, fill_color=colour, fill_alpha=filled, line_color=colour,
             line_width=1.5 if not filled else 0.5, legend_label=kind,
         )  # fmt: skip
+    # bars may stand anywhere: room above them for the legend
+    plot.y_range.start, plot.y_range.end = 0, 1.4 * max(highest, 0.1)
+    plot.legend.orientation = "horizontal"
     plot.legend.label_text_font_size = "11px"
-    plot.legend.background_fill_alpha = 0.6
+    plot.legend.background_fill_alpha = 0.0
     plot.legend.border_line_color = None
-    plot.legend.padding = plot.legend.margin = 4
+    plot.legend.padding = plot.legend.margin = 2
     return plot
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from segpipe.quality.conditions import BLOCKS, SMALL, UNIT
+from segpipe.quality.conditions import BLOCKS, SMALL
+from segpipe.quality.contrast import UNIT
 from segpipe.report import distributions, plots
 from segpipe.report.words import duration, figure, grouped, percent
 from segpipe.store.folder import Folder
@@ -57,11 +58,12 @@ def _homogeneity(
         "Homogeneity",
         [
             (_number(found.get("explained_variation"), percent), "explained variation"),
-            (_number(found.get("intra_cluster_variation")), "mean deviation inside"),
+            (_number(found.get("intra_cluster_variation")), "mean deviation inside (image values)"),
         ],
         "How much of the image is left when every segment is painted in its mean colour; the rest "
         "is variation inside segments.",
-        spread and plots.bars(spread, "standard deviation inside a segment", whole=False),
+        spread
+        and plots.bars(spread, "standard deviation inside a segment (image values)", whole=False),
         note,
     )
 
@@ -105,9 +107,10 @@ def _evenness(
     density = distributions.densities(folder, table, shape)
     return Score(
         "Evenness",
-        [(_number(found.get("evenness"), percent), "of the segments are where their share is")],
+        [(_number(found.get("evenness"), percent), "of segments are evenly spread")],
         f"The image is cut into {BLOCKS} × {BLOCKS} blocks; the rest of the segments would have to "
-        f"be elsewhere for every block to have as large a share of the segments as of the pixels.",
+        f"be elsewhere for every block to have as large a share of the segments as of the pixels. "
+        f"Darker: more segments.",
         None if density is None else plots.densities(density, shape),
     )
 
@@ -118,7 +121,7 @@ def _strength(found: Mapping[str, Any], shape: tuple[int, int], *, floating: boo
         unit = UNIT if floating else 1
         (n, across), (m, inside) = found["contrast"]
         means = {"across borders": across / n / unit, "inside segments": inside / m / unit}
-        plot = plots.pair(means, "mean difference of neighbouring pixels")
+        plot = plots.pair(means, "mean difference of neighbours (image values)")
         share = found["sampled_pixels"] / (shape[0] * shape[1])
         if share < 0.99:
             note = f"Sampled: {percent(share)} of the image, round segments drawn at random."
@@ -149,6 +152,7 @@ def seams(stage: str, state: Mapping[str, Any]) -> dict[str, Any] | None:
     if found is None:
         return None
     return {
+        "figures": _seam_figures(found),
         "sentence": _compared(found),
         "plot": plots.lines(found["lines"], found["lines_elsewhere"]) if found["pairs"] else None,
         "check": _check(found.get("check"), state["exactness"][stage]),
@@ -156,6 +160,17 @@ def seams(stage: str, state: Mapping[str, Any]) -> dict[str, Any] | None:
         "windows": [_window(w) for w in found.get("check", {}).get("windows", [])],
         "worst": [_seam(seam) for seam in found["worst"]],
     }
+
+
+def _seam_figures(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is known of the seams in two numbers, and what they are."""
+    check, figures = found.get("check") or {}, []
+    if check.get("pixels"):
+        figures.append((percent(check["share"]), "of pixels change their segment as seams move"))
+    if found["pairs"] and found["density_elsewhere"] is not None:
+        both = (_number(found[key], percent) for key in ("density", "density_elsewhere"))
+        figures.append((" / ".join(both), "label changes on seams / elsewhere"))
+    return figures
 
 
 def _compared(found: Mapping[str, Any]) -> str:
@@ -200,22 +215,23 @@ def _window(window: Mapping[str, Any]) -> dict[str, str]:
     (y, x), (bottom, right) = window["start"], window["stop"]
     return {
         "window at x, y": f"{grouped(x)}, {grouped(y)}",
-        "size": f"{grouped(right - x)} × {grouped(bottom - y)} px",
-        "tiles": f"{grouped(window['tile'][1])} × {grouped(window['tile'][0])} px",
+        "size (px)": f"{grouped(right - x)} × {grouped(bottom - y)}",
+        "tiles (px)": f"{grouped(window['tile'][1])} × {grouped(window['tile'][0])}",
         "pixels": grouped(window["pixels"]),
         "changed": grouped(window["changed"]),
+        "share": percent(window["changed"] / window["pixels"]) if window["pixels"] else "–",
     }
 
 
-def _seam(seam: Mapping[str, Any]) -> dict[str, str]:
+def _seam(seam: Mapping[str, Any]) -> tuple[str, str]:
+    """Return where a seam is, and how often labels change on it."""
     along = "x" if seam["axis"] == "y" else "y"
-    return {
-        "seam": f"{seam['axis']} {grouped(seam['at'])}",
-        "from, to": f"{along} {grouped(seam['start'])} – {grouped(seam['stop'])}",
-        "pixels": grouped(seam["pairs"]),
-        "changes": grouped(seam["changes"]),
-        "share": percent(seam["density"]),
-    }
+    return (
+        f"Seam {seam['axis']} {grouped(seam['at'])}, {along} {grouped(seam['start'])} to "
+        f"{grouped(seam['stop'])}.",
+        f"The label changes at {grouped(seam['changes'])} of {grouped(seam['pairs'])} pixels, "
+        f"{percent(seam['density'])}.",
+    )
 
 
 def _number(value: float | None, words: Any = figure) -> str:

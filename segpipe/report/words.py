@@ -32,12 +32,12 @@ def figure(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Write a share.
+    """Write a share; the sign stays on the line of its number.
 
-    >>> percent(0.7345), percent(0.0000123), percent(0), percent(1)
-    ('73.5 %', '0.00123 %', '0 %', '100 %')
+    >>> [percent(n).replace(chr(0xA0), " ") for n in (0.7345, 0.0000123, 0, 1)]
+    ['73.5 %', '0.00123 %', '0 %', '100 %']
     """
-    return f"{figure(100 * share)} %"
+    return f"{figure(100 * share)}\u00a0%"
 
 
 def duration(seconds: float) -> str:

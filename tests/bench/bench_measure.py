@@ -17,7 +17,7 @@ from bench_slic import DEFAULT_IMAGE, cpu_name, mosaic
 from segpipe.methods.slic import slic
 from segpipe.regions import contours, measure
 from segpipe.regions.columns import STANDARD, Wanted
-from segpipe.regions.measure import Seen, tile_rows
+from segpipe.regions.measure_tile import Seen, tile_rows
 
 CHOICES = {
     "basic": {"area"},
@@ -41,8 +41,9 @@ def main():
     image = mosaic(arguments.image, arguments.size)
     labels = slic(image)
     jobs = {"SLIC": lambda: slic(image)}
+    seen = alone(labels)
     for name, groups in CHOICES.items():
-        jobs[name] = lambda groups=groups: tile(labels, image, groups)
+        jobs[name] = lambda groups=groups: tile(seen, image, groups)
     jobs["standard, plain function"] = lambda: measure.measure(labels, image)
     for job in jobs.values():
         job()  # compile
@@ -69,15 +70,18 @@ def parsed():
     return parser.parse_args()
 
 
-def tile(labels, image, groups):
-    """What a run does with a tile, here the whole image."""
+def alone(labels):
+    """The whole image as a tile; a run knows the numbers of its regions, and what lies round it."""
     h, w = labels.shape
     ring = contours.Ring(
         *(np.full(s, contours.OUTSIDE) for s in ((2, w + 4), (2, w + 4), (h, 2), (h, 2)))
     )
-    numbers = np.arange(int(labels.max()) + 1)
-    seen = Seen(labels, numbers, ring, np.zeros(0, np.int64), (0, 0))
-    wanted = Wanted(labels.shape, 3, "uint8", frozenset(groups))
+    return Seen(labels, np.arange(int(labels.max()) + 1), ring, np.zeros(0, np.int64), (0, 0))
+
+
+def tile(seen, image, groups):
+    """What a run does with a tile."""
+    wanted = Wanted(seen.regions.shape, 3, "uint8", frozenset(groups))
     return tile_rows(seen, image, np.zeros(0, np.int64), wanted)
 
 

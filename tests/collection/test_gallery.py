@@ -99,6 +99,11 @@ def test_page__says_what_one_wants_to_know(small: Folder) -> None:
     for text in ("photos", "36 of 40 done", "slic", "2" * 64, "rows 3 to 9 cannot be decoded",
                  f"segpipe resume {small}", "set aside", "workstation", "Homogeneity"):  # fmt: skip
         assert text in html, text
+    for number in (
+        r"[\d.]+ Mpx</b> <span>median, [\d.]+ to [\d.]+ Mpx",
+        r"[\d.]+ s</b> <span>median",
+    ):
+        assert re.search(number, html), "figures have their units"
     data = data_of(html)
     assert len(data["name"]) == 40
     assert data["segments"][3] == 521

@@ -13,17 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.measure import regionprops_table
 
-from segpipe.quality.conditions import (
-    BORDER,
-    INSIDE,
-    SMALL,
-    UNIT,
-    Sums,
-    boundary_strength,
-    contrast,
-    exact_sum,
-    scores,
-)
+from segpipe.quality.conditions import SMALL, Sums, exact_sum, scores
+from segpipe.quality.contrast import BORDER, INSIDE, UNIT, boundary_strength, contrast
 from segpipe.tiles import Grid
 
 SHAPE = (61, 83)

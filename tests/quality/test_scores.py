@@ -226,6 +226,47 @@ def test_scores__do_not_depend_on_the_names_of_labels(pair, seed: int) -> None:
         assert before[name] == after[name], name
 
 
+@settings(max_examples=30, deadline=None)
+@given(images(), st.integers(0, 10**6))
+def test_classes__do_not_depend_on_their_names(pair, seed: int) -> None:
+    """The same new names on both sides, 0 among them."""
+    names = np.random.default_rng(seed).permutation(40) * 10**12
+    renamed = [names[values.astype(np.int64)] for values in pair]
+    before, after = (quality.class_scores(quality.contingency(*p))[0] for p in (pair, renamed))
+    assert before == after
+
+
+def test_metrics__are_all_held_to_these_properties() -> None:
+    one = np.ones((3, 4), int)
+    assert set(everything(one, one)) == set(quality.METRICS)
+
+
+@settings(max_examples=40, deadline=None)
+@given(images(), st.integers(0, 10**6))
+def test_scores__of_finer_segments_are_no_worse_at_what_is_achievable(pair, seed: int) -> None:
+    """Cut segments anywhere: what they could achieve rises, what leaks falls."""
+    labels, truth = (values.astype(np.int64) for values in pair)
+    cuts = np.random.default_rng(seed).integers(0, 3, labels.shape)
+    coarse, fine = everything(labels, truth), everything(labels * 3 + cuts, truth)
+    for name in ("asa", "boundary_recall"):
+        assert fine[name] >= coarse[name], name
+    for name in ("undersegmentation", "leakage", "vi_merge"):
+        assert fine[name] <= coarse[name] + 1e-12, name
+    assert fine["vi_split"] >= coarse["vi_split"] - 1e-12
+
+
+@settings(max_examples=40, deadline=None)
+@given(images(), st.integers(0, 10**6))
+def test_variation_of_information__is_a_metric(pair, seed: int) -> None:
+    """No way round is shorter, and only equal partitions are at distance 0."""
+    labels, truth = (values.astype(np.int64) for values in pair)
+    third = blocks(labels.shape, 5, seed)
+    ways = [(labels, truth), (labels, third), (third, truth)]
+    direct, first, second = (quality.score(a, b, radius=0)["vi"] for a, b in ways)
+    assert direct <= first + second + 1e-12
+    assert (direct < 1e-12) == (quality.score(labels, truth, radius=0)["rand"] == 1)
+
+
 @settings(max_examples=40, deadline=None)
 @given(images(most=40), st.integers(0, 4), st.integers(0, 10**6), st.booleans())
 def test_counts__do_not_depend_on_the_tiling(pair, radius: int, seed: int, masked: bool) -> None:
@@ -245,8 +286,14 @@ def test_counts__do_not_depend_on_the_tiling(pair, radius: int, seed: int, maske
         counts += quality.border_counts(
             labels[window], truth[window], radius, valid=part, inner=tile.inner
         )
-    np.testing.assert_array_equal(quality.combine(np.concatenate(rows)), whole)
+    found = quality.combine(np.concatenate(rows))
+    np.testing.assert_array_equal(found, whole)
     np.testing.assert_array_equal(counts, edges)
+    if valid is None:
+        table = quality.tabulate(found)
+        tiled = quality.region_scores(table, counts)
+        tiled |= quality.class_scores(table)[0] | quality.instance_scores(table)[0]
+        assert tiled == everything(labels, truth, radius)
 
 
 @settings(max_examples=60, deadline=None)

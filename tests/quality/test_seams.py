@@ -53,6 +53,9 @@ def test_summary__counts_every_seam_once(
     labels = np.random.default_rng(seed).integers(0, 4, shape).astype(np.uint32)
     found = summary(counts_of(labels, Grid(shape, size)), Grid(shape, size))
     assert (found["pairs"], found["changes"]) == naive(labels, size, (0, 0))
+    names = np.random.default_rng(seed).permutation(90)[:4] + 1
+    names[0] = 0
+    assert summary(counts_of(names[labels], Grid(shape, size)), Grid(shape, size)) == found
     half = (size[0] // 2, size[1] // 2)
     assert (found["pairs_elsewhere"], found["changes_elsewhere"]) == naive(labels, size, half)
     for seam in found["worst"]:

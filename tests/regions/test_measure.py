@@ -299,3 +299,14 @@ def test_measure__adds_up_across_the_blocks_of_a_sweep(kind: str) -> None:
     cut = measure_all(labels[:, ::-1], image[:, ::-1], groups=("area", "shape", "colour"))
     np.testing.assert_array_equal(cut["segments"]["perimeter"], found["perimeter"])
     np.testing.assert_array_equal(cut["segments"]["touches_none"], found["touches_none"])
+
+
+@pytest.mark.parametrize("most", [65533, 65534, 65535, 65536])
+def test_measure__tells_many_regions_of_a_tile_apart(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond what 16 bits hold, where numbers and the outside could be taken for each other."""
+    labels = (np.arange(256 * 258).reshape(256, 258) % most) + 1
+    whole = measure_all(labels, groups=("area", "shape"))
+    monkeypatch.setattr(measure, "BLOCK", 60)
+    same(whole, measure_all(labels, groups=("area", "shape")))

@@ -37,7 +37,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        self.text += data.replace("\u00a0", " ")
 
     def images(self) -> list[Image.Image]:
         sources = [attrs["src"] or "" for tag, attrs in self.tags if tag == "img"]
@@ -99,9 +99,10 @@ def test_report__shows_overview_and_places_that_say_why(rgb_run: Folder) -> None
     whole, borders, *places = page.images()
     assert whole.size == (1200, 1040)
     assert borders.size == (2400, 2080)
-    assert len(places) == 2 * 6
-    for why in ("Drawn at random", "Least uniform segment", "Seam that differs most"):
+    assert len(places) == 2 * 8
+    for why in ("Drawn at random", "Least uniform segment"):
         assert page.text.count(why) == 2, why
+    assert len(re.findall(r"Seam [xy] \d", page.text)) == 4
     classes = [attrs.get("class") for _, attrs in page.tags]
     assert classes.count("tick x") + classes.count("tick y") >= 2
 
