@@ -6,7 +6,6 @@ A plan is data. It refuses up front, with the number given, the limit and the re
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -21,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from segpipe import __version__, methods
 from segpipe.config import Config, Stage
 from segpipe.errors import DoesNotFit, InputError
+from segpipe.explain import by_key, nearest, refused
 from segpipe.passes import ImageInfo, Method, Output, Pass, Window
 from segpipe.readers import SourceInfo
 from segpipe.stage_files import labels_fingerprint, with_points
@@ -187,17 +187,14 @@ def build_method(name: str, parameters: dict[str, Any]) -> Method:
     known = [field.name for field in dataclasses.fields(kind)]
     for key in parameters:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean `{close[0]}`?" if close else f"it has {', '.join(known)}"
+            hint = nearest(key, known, f"it has {', '.join(known)}")
             raise InputError(f"method {name} has no parameter `{key}`; {hint}")
     try:
         return _check_of(name)(parameters)
     except ValidationError as error:
         meanings = {field: meaning for field, _, _, meaning in methods.parameters(kind)}
-        by_field: dict[str, list[Any]] = {}
-        for item in error.errors():
-            by_field.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(item)
-        lines = [_refused(field, items, meanings) for field, items in by_field.items()]
+        found = by_key(error.errors(), lambda place: str(place[0]) if place else "")
+        lines = [refused(key, items, meanings.get(key, "")) for key, items in found.items()]
         raise InputError(f"parameters of {name}: {'; '.join(lines)}") from error
 
 
@@ -205,15 +202,6 @@ def build_method(name: str, parameters: dict[str, Any]) -> Method:
 def _check_of(name: str) -> Callable[[dict[str, Any]], Method]:
     """Return what checks the parameters of a method; making it takes milliseconds."""
     return TypeAdapter(methods.find(name)).validate_python
-
-
-def _refused(field: str, items: Sequence[Any], meanings: Mapping[str, str]) -> str:
-    """Say what is wrong with a parameter; one of several types has an error for each of them."""
-    given, meaning = items[0]["input"], " ".join(meanings.get(field, "").split())
-    if len(items) > 1:
-        return f"{field}: {given!r} is not allowed; {meaning}"
-    message = items[0]["msg"].removeprefix("Value error, ")
-    return f"{field}: {message} (got {given!r}); {meaning}" if field else message
 
 
 def ingest_pass(image: ImageInfo) -> Pass:
