@@ -75,7 +75,7 @@ def take_over(
     stored = read_state(folder, document)
     if stored is not None:
         check(stored)
-    elif folder.local is not None and folder.local.is_dir() and any(folder.local.iterdir()):
+    elif _is_taken(folder):
         raise InputError(
             f"the output folder {folder} holds files that are no segpipe run; choose another "
             f"`output`"
@@ -88,6 +88,12 @@ def take_over(
         state["seconds_before"] = stored["seconds_before"] + stored["seconds_here"]
     folder.put_json(document, state)
     return state
+
+
+def _is_taken(folder: Folder) -> bool:
+    """Whether there is more here than claims: all that one leaves who could not begin."""
+    here = folder.local
+    return here is not None and here.is_dir() and any(p.name != CLAIMS for p in here.iterdir())
 
 
 def read_state(folder: Folder, document: str = RUN) -> dict[str, Any] | None:
