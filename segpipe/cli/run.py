@@ -23,8 +23,10 @@ from segpipe.cli.shared import (
     err,
     out,
     show,
+    say,
 )
 
+from segpipe.cli.stop import stop
 
 @app.command()
 def run(
@@ -106,16 +108,16 @@ def _work(config: Any, *, resume: bool) -> None:
     from segpipe.store.folder import Folder
 
     try:
-        show(execute(config, watch=_progress(), resume=resume, started=_say))
+    kept = f"finished tiles are kept: segpipe resume {config.output}"
+        with stop.keeping(kept):
+            result = execute(config, watch=_progress(), resume=resume, started=say)
+        show(result)
     except KeyboardInterrupt:
         state = read_state(Folder(config.output))
         if state is not None and state["state"] == "complete":
             out.print(f"the run in {config.output} was complete before the signal", markup=False)
             return
-        err.print(
-            f"segpipe: interrupted; finished tiles are kept: segpipe resume {config.output}",
-            markup=False,
-        )
+        err.print(f"segpipe: interrupted; {kept}", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -124,20 +126,15 @@ def _work_on_collection(config: Any, *, resume: bool, retry: bool = False) -> No
     from segpipe.collection.session import execute, summary
 
     try:
-        done = execute(config, _progress(), resume=resume, retry=retry, started=_say)
+    kept = f"finished images are kept: segpipe resume {config.output}"
+        with stop.keeping(kept):
+            done = execute(config, _progress(), resume=resume, retry=retry, started=say)
     except KeyboardInterrupt:
-        err.print(
-            f"segpipe: interrupted; finished images are kept: segpipe resume {config.output}",
-            markup=False,
-        )
+        err.print(f"segpipe: interrupted; {kept}", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     show(summary(config.output, done.state))
     if done.state["counts"]["set aside"]:
         raise typer.Exit(EXIT_ASIDE)
-
-
-def _say(text: str) -> None:
-    out.print(text, markup=False)
 
 
 def _progress() -> Any:
