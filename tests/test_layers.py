@@ -86,6 +86,7 @@ ALLOWED = {
     "export": {"errors", "export", "provenance", "store"},
     "score": {"", "errors", "quality", "score_labels", "tiles", "readers"},
     "score_labels": {"errors", "provenance", "readers", "store", "tiles"},
+        "progress",
     "view": {"errors", "quality", "readers", "store", "report", "tiles", "view"},
     "layers": {"errors", "passes", "plan"},
     "progress": set(),

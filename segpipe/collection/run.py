@@ -37,6 +37,7 @@ from segpipe.config import Config
 from segpipe.engine import Executor, Watch, bounded
 from segpipe.errors import InputError, SegpipeError, Unavailable
 from segpipe.plan import Limits, build_method
+from segpipe.progress import Silent
 from segpipe.provenance import (
     CLAIMS,
     COLLECTION,
@@ -169,13 +170,14 @@ class CollectionRun:
             folder.delete_object(REASON)
         run = open_run(plan, resume=True)
         for step in run.steps():
-            step.run(executor, Silent())
+            step.run(executor, Silent())  # a collection counts images, not their tiles
         self.images.look(folder, run.state)
         return Outcome(item, DONE, done_row(item, run.state))
 
-    def _report(self, _executor: Executor, _watch: Watch) -> None:
+    def _report(self, _executor: Executor, watch: Watch) -> None:
         """Write the table of images, the digest of all, and the page that shows them."""
         self.rows.write(self.folder, TABLE, "name")
+        watch.begin("report", 1)
         spent = time.time() - self.state["begun"]
         self.state |= {
             "state": "complete",
@@ -189,21 +191,12 @@ class CollectionRun:
         self.folder.put_json(COLLECTION, self.state)
         self.folder.delete(CLAIMS)
 
+        watch.advance("report", 1)
+        watch.end("report")
 
-class Silent:
-    """A watch that says nothing: a collection counts images, not their tiles."""
-
-    def begin(self, step: str, total: int) -> None:
-        """Hear that a step begins."""
-
-    def advance(self, step: str, done: int) -> None:
-        """Hear that tasks are done."""
-
-    def end(self, step: str) -> None:
-        """Hear that a step is finished."""
-
-
-def open_collection(config: Config, *, resume: bool, retry: bool = False) -> CollectionRun:
+def open_collection(
+    config: Config, *, resume: bool, retry: bool = False, say: Callable[[str], None] = no_word
+) -> CollectionRun:
     """Find the images, check the configuration, and claim the folder.
 
     Raises
