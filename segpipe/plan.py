@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -133,9 +133,27 @@ class Plan:
         return START_SECONDS + sum(row.seconds for row in self.rows())
 
     @property
+    def written_bytes(self) -> int:
+        """Most that the run writes: what passes say, before compression, and the pyramids."""
+        return sum(row.written_bytes for row in self.rows()) * 4 // 3
+
+    @property
     def peak_bytes(self) -> int:
         """Projected peak memory of a worker."""
         return max(row.peak_bytes for row in self.rows())
+
+    @property
+    def nothing(self) -> str:
+        """What there is to say when no pixel counts."""
+        source = self.source
+        reasons = {
+            "NaN or infinite": np.dtype(source.dtype).kind == "f",
+            f"nodata ({source.nodata})": source.nodata is not None,
+            "transparent": source.alpha,
+            "outside of the mask": self.config.mask is not None,
+        }
+        why = " or ".join(reason for reason, possible in reasons.items() if possible)
+        return f"no pixel of the image counts: all are {why}; so there are no segments"
 
     @property
     def advice(self) -> list[str]:
@@ -212,7 +230,10 @@ def ingest_pass(image: ImageInfo) -> Pass:
 
 
 def _copy(window: Window, _part: Any) -> Output:
-    return Output(dict(window.arrays))
+    """Hand the image on; count the pixels that take part."""
+    mask = window.arrays.get("mask")
+    counting = 1 if mask is None else np.count_nonzero(mask)
+    return Output(dict(window.arrays), {"counting": np.array([counting])})
 
 
 def _stage_plan(
