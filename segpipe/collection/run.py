@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -51,10 +51,11 @@ from segpipe.provenance import (
 )
 from segpipe.report.gallery import write_gallery
 from segpipe.run import Step, open_run
-from segpipe.session import as_begun, prepare
+from segpipe.session import as_begun, no_word, prepare
 from segpipe.store import column_name
 from segpipe.store.columns import batches
 from segpipe.store.folder import Folder
+from segpipe.store.space import said_when_full
 from segpipe.store.summary import Rows
 
 IMAGES = "images"
@@ -176,8 +177,8 @@ class CollectionRun:
 
     def _report(self, _executor: Executor, watch: Watch) -> None:
         """Write the table of images, the digest of all, and the page that shows them."""
-        self.rows.write(self.folder, TABLE, "name")
         watch.begin("report", 1)
+        self.rows.write(self.folder, TABLE, "name")
         spent = time.time() - self.state["begun"]
         self.state |= {
             "state": "complete",
@@ -190,9 +191,9 @@ class CollectionRun:
         self.folder.put("report.html", page.encode())
         self.folder.put_json(COLLECTION, self.state)
         self.folder.delete(CLAIMS)
-
         watch.advance("report", 1)
         watch.end("report")
+
 
 def open_collection(
     config: Config, *, resume: bool, retry: bool = False, say: Callable[[str], None] = no_word
@@ -207,7 +208,7 @@ def open_collection(
     """
     identity = identity_of(config)
     items = find_items(config.input, config.output, config.mask)
-    limits, folder = clusters.limits(config.cluster), Folder(config.output)
+    limits, folder = clusters.limits(config.cluster, say), Folder(config.output)
     state = {
         "segpipe": __version__,
         "versions": versions(),
@@ -226,11 +227,11 @@ def open_collection(
 
 @contextmanager
 def opened(
-    config: Config, *, resume: bool, retry: bool = False
+    config: Config, *, resume: bool, retry: bool = False, say: Callable[[str], None] = no_word
 ) -> Iterator[tuple[CollectionRun, Executor]]:
-    """Claim the folder, start or join the cluster."""
-    run = open_collection(config, resume=resume, retry=retry)
-    with clusters.open_executor(config.cluster) as executor:
+    """Claim the folder, start or join the cluster; `say` is told what is waited for."""
+    run = open_collection(config, resume=resume, retry=retry, say=say)
+    with said_when_full(config.output), clusters.open_executor(config.cluster) as executor:
         yield run, executor
 
 
