@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 import time
 from logging import Logger, LoggerAdapter
 from typing import Any
@@ -16,6 +17,7 @@ from prefect.artifacts import (
 )
 
 from segpipe.run import Run
+from segpipe.store.folder import Folder
 
 LOG_SECONDS, BAR_SECONDS = 10.0, 3.0
 """How often progress is logged and drawn: each costs the server about 20 ms."""
@@ -65,7 +67,8 @@ class PrefectProgress:
             self._draw(min(99.0, 100 * self._done / self._total))
 
     def end(self, step: str) -> None:
-        """Hear that a step is finished; the next one says more."""
+        """Log that a step is finished."""
+        self._logger.info("%s: %d of %d tasks", step, *self._step)
 
     def complete(self) -> None:
         """Fill the bar."""
@@ -77,15 +80,28 @@ class PrefectProgress:
 
 def link_dashboard(address: str) -> None:
     """Link the Dask dashboard: there one sees every tile."""
-    create_link_artifact(address, link_text="Dask dashboard", key="dask-dashboard")
+    text = "Dask dashboard (while the run is on)"
+    create_link_artifact(address, link_text=text, key="dask-dashboard")
+
+
+def show_summary(folder: str, result: dict[str, str]) -> None:
+    """Leave where everything is; who reads it may be anywhere, so with whole paths and the machine.
+
+    Paths, not links: a page from a server may not open files.
+    """
+    whole = folder if Folder(folder).local is None else str(Folder(folder).local)
+    rows = [
+        {"what": key, "value": value.replace(folder, whole, 1)} for key, value in result.items()
+    ]
+    place = "" if Folder(folder).local is None else f" on {socket.gethostname()}"
+    create_table_artifact(rows, key="summary", description=f"# {whole}{place}")
 
 
 def show_collection(folder: str, result: dict[str, str]) -> None:
     """Leave what a collection ended with, and a table of the images that were set aside."""
     from segpipe.collection.session import aside
 
-    rows = [{"what": key, "value": value} for key, value in result.items()]
-    create_table_artifact(rows, key="summary", description=f"# {folder}")
+    show_summary(folder, result)
     reasons = [{"image": name, "reason": why} for name, why in aside(folder, ASIDE_ROWS)]
     if reasons:
         create_table_artifact(reasons, key="set-aside", description="images without labels")
@@ -95,8 +111,7 @@ def show_result(run: Run, result: dict[str, str]) -> None:
     """Leave the tables and a picture of each label image."""
     from segpipe.report import overlay_png
 
-    rows = [{"what": key, "value": value} for key, value in result.items()]
-    create_table_artifact(rows, key="summary", description=f"# {run.folder}")
+    show_summary(str(run.folder), result)
     steps = [
         {
             "step": name,

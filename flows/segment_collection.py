@@ -8,7 +8,6 @@ changed; so a nightly run of a growing folder does every image once.
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -18,20 +17,19 @@ import flows  # noqa: F401  (what Prefect reads from the environment has to be s
 # isort: split
 import typer
 from prefect import flow, get_run_logger
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.pages import PrefectProgress, link_dashboard, show_collection
-from flows.segment_mosaic import do_step
-from flows.server import prefect_server
+from flows.script import run_flow, run_script
+from flows.steps import RETRIED, do_step, refusing
 from segpipe.cli import shared as cli
 from segpipe.collection import session as collection
-from segpipe.errors import InputError, SegpipeError
 from segpipe.session import load_config
 
 CONFIG = "configs/collection.yaml"
 
 
-@flow(name="segment-collection", retries=2, retry_delay_seconds=60, persist_result=False)
+@flow(name="segment-collection", **RETRIED)
+@refusing
 def segment_collection(
     config: str = CONFIG,
     input: str | None = None,
@@ -52,10 +50,12 @@ def segment_collection(
         Where everything is, and the digest of all labels: what ``segpipe run`` prints.
     """
     chosen = load_config(config, set or (), input, output, cluster, workers)
-    with collection.opened(chosen, resume=True, retry=retry) as (run, executor):
+    logger = get_run_logger()
+    begun = collection.opened(chosen, resume=True, retry=retry, say=logger.info)
+    with begun as (run, executor):
         if executor.dashboard:
             link_dashboard(executor.dashboard)
-        watch = PrefectProgress(len(run.items), get_run_logger(), "images")
+        watch = PrefectProgress(len(run.items), logger, "images")
         for step in run.steps():
             do_step(step.name, partial(step.run, executor, watch))
         watch.complete()
@@ -77,25 +77,11 @@ def main(
     arguments = (str(config), input, output, set, cluster, workers)
     chosen = load_config(arguments[0], set or (), input, output, cluster, workers)
     collection.check(chosen)  # what cannot work is said before a server is started
-    address = prefect_server()
-    cli.out.print(f"prefect    {address}", markup=False)
-    with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
-        # somebody is watching: no waiting for a second try
-        result = segment_collection.with_options(retries=0)(*arguments, retry)
+    result = run_flow(segment_collection, *arguments, retry)
     cli.show(result)
     if "set aside" in result:
         raise typer.Exit(cli.EXIT_ASIDE)
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except SegpipeError as error:
-        cli.err.print(f"segpipe: {error}", style="red", markup=False)
-        sys.exit(cli.EXIT_INPUT if isinstance(error, InputError) else cli.EXIT_FAILED)
-    except SystemExit as end:
-        if end.code == cli.EXIT_INTERRUPTED:
-            cli.err.print(
-                "segpipe: interrupted; finished images are kept, the same command goes on"
-            )
-        raise
+    run_script(main, "finished images")

@@ -8,8 +8,6 @@ flow-run retry``, the next night), and on a finished one it returns what that ru
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -18,16 +16,14 @@ import flows  # noqa: F401  (what Prefect reads from the environment has to be s
 
 # isort: split
 import typer
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect import flow, get_run_logger
 
 from flows.pages import PrefectProgress, link_dashboard, show_result
-from flows.server import prefect_server
+from flows.script import run_flow, run_script
+from flows.steps import RETRIED, do_step, refusing
 from segpipe import session
 from segpipe.cli import shared as cli
 from segpipe.config import Config
-from segpipe.errors import InputError, SegpipeError
 from segpipe.provenance import read_state
 from segpipe.run import Run
 from segpipe.store.folder import Folder
@@ -35,7 +31,8 @@ from segpipe.store.folder import Folder
 CONFIG = "configs/superpixels.yaml"
 
 
-@flow(name="segment-mosaic", retries=2, retry_delay_seconds=60, persist_result=False)
+@flow(name="segment-mosaic", **RETRIED)
+@refusing
 def segment_mosaic(
     config: str = CONFIG,
     input: str | None = None,
@@ -56,7 +53,8 @@ def segment_mosaic(
     if (done := finished(chosen)) is not None:
         logger.info("the run in %s is complete already", chosen.output)
         return done
-    with session.opened(session.as_begun(chosen), resume=True) as (run, executor):
+    begun = session.opened(session.as_begun(chosen), resume=True, say=logger.info)
+    with begun as (run, executor):
         if executor.dashboard:
             link_dashboard(executor.dashboard)
         watch = PrefectProgress(sum(row.tiles for row in run.plan.rows()), logger)
@@ -66,12 +64,6 @@ def segment_mosaic(
     result = session.summary(run, executor.dashboard)
     show_result(run, result)
     return result
-
-
-@task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def do_step(name: str, work: Callable[[], None]) -> None:
-    """Do one step of a run; `work` hides its arguments from Prefect, which would look into them."""
-    work()
 
 
 def finished(config: Config) -> dict[str, str] | None:
@@ -96,24 +88,9 @@ def main(
     """Segment an image as a Prefect flow; starts a temporary Prefect server if none is set up."""
     arguments = (str(config), input, output, set, cluster, workers)
     chosen = session.load_config(arguments[0], set or (), input, output, cluster, workers)
-    session.prepare(chosen)  # what cannot work is said before a server is started
-    result = finished(chosen)
-    if result is None:
-        address = prefect_server()
-        cli.out.print(f"prefect    {address}", markup=False)
-        with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
-            # somebody is watching: no waiting for a second try
-            result = segment_mosaic.with_options(retries=0)(*arguments)
-    cli.show(result)
+    session.prepare(chosen, say=cli.say)  # what cannot work is said before a server is started
+    cli.show(finished(chosen) or run_flow(segment_mosaic, *arguments))
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except SegpipeError as error:
-        cli.err.print(f"segpipe: {error}", style="red", markup=False)
-        sys.exit(cli.EXIT_INPUT if isinstance(error, InputError) else cli.EXIT_FAILED)
-    except SystemExit as end:
-        if end.code == cli.EXIT_INTERRUPTED:
-            cli.err.print("segpipe: interrupted; finished tiles are kept, the same command goes on")
-        raise
+    run_script(main, "finished tiles")

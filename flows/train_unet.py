@@ -8,7 +8,6 @@ finished training is only scored again.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,21 +15,20 @@ import flows  # noqa: F401  (what Prefect reads from the environment has to be s
 
 # isort: split
 import typer
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.server import prefect_server
+from flows.script import run_flow, run_script
+from flows.steps import RETRIED, do_step, refusing
 from segpipe.cli import shared as cli
-from segpipe.errors import InputError, SegpipeError
 from segpipe.nets.training import recipe
 from segpipe.nets.training.launch import launch
 
 CONFIG = "configs/training/nuclei.yaml"
 
 
-@flow(name="train-unet", retries=2, retry_delay_seconds=60, persist_result=False)
+@flow(name="train-unet", **RETRIED)
+@refusing
 def train_unet(
     config: str = CONFIG, output: str | None = None, set: list[str] | None = None
 ) -> dict[str, str]:
@@ -41,14 +39,14 @@ def train_unet(
     result
         Where model, card and report are, and the scores: what ``segpipe train`` prints.
     """
-    result = train(config, output, set or [])
+    result: dict[str, str] = {}
+    do_step("train", lambda: result.update(_train(config, output, set or [])))
     rows = [{"what": key, "value": value} for key, value in result.items()]
     create_table_artifact(rows, key="training", description=f"# {config}")
     return result
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
-def train(config: str, output: str | None, changes: list[str]) -> dict[str, str]:
+def _train(config: str, output: str | None, changes: list[str]) -> dict[str, str]:
     """Train, and log what each look at the validation part says."""
     logger = get_run_logger()
 
@@ -66,17 +64,8 @@ def main(
 ) -> None:
     """Train as a Prefect flow; starts a temporary Prefect server if none is set up."""
     recipe.load(config, set or (), output)  # what cannot work is said before a server is started
-    address = prefect_server()
-    cli.out.print(f"prefect  {address}", markup=False)
-    with temporary_settings({PREFECT_API_URL: f"{address}/api"}):
-        # somebody is watching: no waiting for a second try
-        result = train_unet.with_options(retries=0)(str(config), output, set)
-    cli.show(result)
+    cli.show(run_flow(train_unet, str(config), output, set))
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except SegpipeError as error:
-        cli.err.print(f"segpipe: {error}", style="red", markup=False)
-        sys.exit(cli.EXIT_INPUT if isinstance(error, InputError) else cli.EXIT_FAILED)
+    run_script(main, "finished steps up to the last checkpoint")

@@ -69,6 +69,10 @@ LOST = (
     "the connection to the cluster's scheduler was lost; finished tiles are kept, go on with "
     "`segpipe resume`"
 )
+ELSEWHERE = (
+    "start some, or work elsewhere: `--cluster ADDRESS` names another cluster, `--workers N` works "
+    "on this machine"
+)
 LEAVE = 0.9
 """Share of the machine's memory that `auto` divides among the workers."""
 
@@ -170,8 +174,15 @@ class SerialExecutor:
         """Have nothing to say: what was submitted is done."""
 
 
-def limits(cluster: Cluster) -> Limits:
+def limits(cluster: Cluster, say: Callable[[str], None] | None = None) -> Limits:
     """Return how many workers there will be and how much memory each may use.
+
+    Parameters
+    ----------
+    cluster
+        What the configuration says.
+    say
+        Is told when workers of a running cluster are waited for; None: they have to be there.
 
     Raises
     ------
@@ -183,10 +194,28 @@ def limits(cluster: Cluster) -> Limits:
         return Limits(workers, _memory(cluster, workers))
     with _connected(cluster) as client:
         info = client.scheduler_info(n_workers=-1)["workers"]
+        if not info and say is not None:
+            info = _awaited(client, cluster, say)
         if not info:
-            raise InputError(f"the cluster at {cluster.address} has no workers; start some first")
+            raise InputError(f"the cluster at {cluster.address} has no workers; {ELSEWHERE}")
         shares = [w["memory_limit"] // max(1, w["nthreads"]) for w in info.values()]
         return Limits(sum(w["nthreads"] for w in info.values()), min(shares))
+
+
+def _awaited(client: Client, cluster: Cluster, say: Callable[[str], None]) -> dict[str, Any]:
+    """Wait for the first worker as long as for any later one; return who is there then."""
+    say(
+        f"waiting    for workers of {cluster.address}, up to {cluster.patience} "
+        f"(cluster.patience); a worker joins with `dask worker {cluster.address}`"
+    )
+    try:
+        client.wait_for_workers(1, timeout=_patience(cluster))
+    except TimeoutError:
+        return {}
+    except OSError as error:
+        raise InputError(f"the scheduler at {cluster.address} is gone; {ELSEWHERE}") from error
+    found: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+    return found
 
 
 @contextmanager
@@ -259,8 +288,9 @@ def _connected(cluster: Cluster) -> Iterator[Client]:
         client = Client(cluster.address, security=security, timeout=10, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
-            f"cannot reach a Dask scheduler at {cluster.address}: {error}; start one with "
-            f"`dask scheduler`, or leave out `cluster.address` to work on this machine"
+            f"cannot reach a Dask scheduler at {cluster.address}: {error}; start one "
+            f"with `dask scheduler`, or work elsewhere: `--cluster ADDRESS` names another one, "
+            f"`--workers N` works on this machine"
         ) from error
     with client:
         yield client

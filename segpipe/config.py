@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from segpipe.errors import InputError
+from segpipe.explain import explained, nearest
+from segpipe.passes import GROUPS, STANDARD, Group
 
 Model = TypeVar("Model", bound=BaseModel)
-Group = Literal["area", "shape", "colour", "percentiles", "neighbours"]
 FILES = ("seeds", "markers", "model")
 """Parameters of methods that may name a file."""
-STANDARD: tuple[Group, ...] = ("area", "shape", "colour")
 MEASURES: dict[str, tuple[Group, ...]] = {
     "basic": ("area",),
     "standard": STANDARD,
-    "full": get_args(Group),
+    "full": GROUPS,
 }
 """Words for common sets of measurements."""
+
+NEEDS = "; it needs the keys `input`, `output` and `method` (or `stages`): configs/ has examples"
 
 
 def _groups(given: Any) -> Any:
     """Turn what a user wrote for `measure` into groups, or say what is allowed."""
     names = [given] if isinstance(given, str) else list(given or ())
-    known = [*MEASURES, *get_args(Group)]
+    known = [*MEASURES, *GROUPS]
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean `{close[0]}`?" if close else f"there are {', '.join(known)}"
+            hint = nearest(name, known, f"there are {', '.join(known)}")
             raise ValueError(f"nothing called `{name}` can be measured; {hint}")
     chosen = {"area"}.union(*(MEASURES.get(name, {name}) for name in names))
-    return tuple(group for group in get_args(Group) if group in chosen)
+    return tuple(group for group in GROUPS if group in chosen)
 
 
 class _Keys(BaseModel):
@@ -203,7 +203,7 @@ def load(
     InputError
         The file cannot be read, or a key or value is not allowed.
     """
-    values = _read(path)
+    values = _read(path, NEEDS)
     _settle(values, Path(path).parent)
     _change(values, changes)
     for key, value in (overrides or {}).items():
@@ -223,7 +223,7 @@ def validated(model: type[Model], values: dict[str, Any], where: str) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = [f"{where} cannot be used:", *_explain(error.errors(), model)]
+        lines = [f"{where} cannot be used:", *explained(error.errors(), model)]
         raise InputError("\n".join(lines)) from error
 
 
@@ -250,7 +250,7 @@ def load_cluster(path: str | Path) -> dict[str, Any]:
     return dict(values.get("cluster", values))
 
 
-def _read(path: str | Path) -> dict[str, Any]:
+def _read(path: str | Path, needs: str = "") -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -260,6 +260,8 @@ def _read(path: str | Path) -> dict[str, Any]:
             f"{path} is no YAML; the configuration comes first, the image with --input"
         ) from error
     values = _yaml(text, str(path))
+    if values is None:
+        raise InputError(f"{path} is empty{needs}")
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold `key: value` lines, got {type(values).__name__}")
     return values
@@ -324,62 +326,3 @@ def _item(values: list[Any], number: str, key: str) -> Any:
             f"cannot set {key}: `{number}` is no item of that list; give 0 to {len(values) - 1}"
         )
     return values[int(number)]
-
-
-def _explain(errors: Sequence[Any], model: type[BaseModel]) -> list[str]:
-    """Return one line per key; a key of several types has an error for each of them."""
-    by_key: dict[str, list[Any]] = {}
-    for item in errors:
-        by_key.setdefault(".".join(_key(item["loc"], model)[0]), []).append(item)
-    return [_line(key, items, model) for key, items in by_key.items()]
-
-
-def _line(key: str, items: Sequence[Any], model: type[BaseModel]) -> str:
-    item = items[0]
-    if item["type"] == "extra_forbidden":
-        return f"  {key}: unknown key{_nearest(item['loc'], model)}"
-    if item["type"] == "missing":
-        return f"  {key}: this key is needed"
-    if not key:
-        return f"  configuration: {item['msg'].removeprefix('Value error, ')}"
-    _, field, inner = _key(item["loc"], model)
-    meaning = f"; {' '.join(field.description.split())}" if field and field.description else ""
-    if item["type"] == "model_type" and inner is not None:
-        return f"  {key}: has keys of its own: {', '.join(inner.model_fields)}"
-    if len(items) > 1:
-        return f"  {key}: {item['input']!r} is not allowed{meaning}"
-    return f"  {key}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r}){meaning}"
-
-
-def _key(
-    place: Sequence[Any], model: type[BaseModel]
-) -> tuple[list[str], Any, type[BaseModel] | None]:
-    """Return the part of an error's place that the user wrote, its field, and the keys it holds."""
-    inner: type[BaseModel] | None = model
-    names: list[str] = []
-    field = None
-    for part in place:
-        if isinstance(part, str):
-            if inner is None:
-                break
-            field = inner.model_fields.get(part)
-            inner = _keys_of(field.annotation) if field else None
-        names.append(str(part))
-    return names, field, inner
-
-
-def _keys_of(annotation: Any) -> type[BaseModel] | None:
-    """Return the group of keys that a field holds: alone, optional, or several in a tuple."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((keys for keys in map(_keys_of, get_args(annotation)) if keys), None)
-
-
-def _nearest(place: Sequence[Any], root: type[BaseModel]) -> str:
-    model = _key(place[:-1], root)[2] or root
-    allowed = list(model.model_fields)
-    close = difflib.get_close_matches(str(place[-1]), allowed, n=1)
-    hint = f"; did you mean `{close[0]}`?" if close else f"; allowed are {', '.join(allowed)}"
-    if model in (Config, Stage):
-        hint += f" (a parameter of the method is `parameters.{place[-1]}`)"
-    return hint

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class SegpipeError(Exception):
     """Base of all errors whose message is written for the user (the CLI prints no traceback)."""
 
+    exit_code: ClassVar[int] = 1
+    """What a command ends with: 1, what was going on failed."""
+
 
 class InputError(SegpipeError, ValueError):
     """Something that was given cannot be used; nothing was started."""
+
+    exit_code = 2
 
 
 class DoesNotFit(InputError):
@@ -21,3 +28,9 @@ class RunError(SegpipeError, RuntimeError):
 
 class Unavailable(RunError):
     """The output or the cluster failed, not an image: no other image would fare better."""
+
+
+class DiskFull(Unavailable):
+    """There is no room left to write to: something given, the output, cannot be used as it is."""
+
+    exit_code = 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from segpipe.errors import InputError
 from segpipe.passes import Pass
@@ -33,6 +34,18 @@ class Layer:
     def label_name(self) -> str | None:
         """Name as a label image; None of an image."""
         return None if self.planes else self.prefix.split("/")[1]
+
+
+def note_digest(said: dict[str, Any], layer: Layer, digest: str, segments: int) -> None:
+    """Write down the digest of a label image where ``run.json`` has it.
+
+    Of the labels of a stage it goes with their number of segments, of another map that the stage
+    keeps it stands alone.
+    """
+    if layer.array == "labels":
+        said["labels"][layer.stage] = {"digest": digest, "segments": segments}
+    elif layer.label_name is not None:
+        said.setdefault("maps", {})[layer.label_name] = {"digest": digest}
 
 
 def layers_of(plan: Plan) -> dict[tuple[str, str], Layer]:

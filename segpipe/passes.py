@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -27,6 +27,12 @@ Columns = Mapping[str, np.ndarray]
 """Part of a table: arrays of equal length by name, ``label`` among them."""
 
 Exactness = Literal["exact", "certified", "measured"]
+
+Group = Literal["area", "shape", "colour", "percentiles", "neighbours"]
+"""What is measured together of the segments; ``area`` always is."""
+GROUPS: tuple[Group, ...] = get_args(Group)
+STANDARD: tuple[Group, ...] = ("area", "shape", "colour")
+"""All but what costs most: neighbours, a second table of six times the rows, and percentiles."""
 
 
 @dataclass(frozen=True)

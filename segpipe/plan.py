@@ -6,11 +6,10 @@ A plan is data. It refuses up front, with the number given, the limit and the re
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from segpipe import __version__, methods
 from segpipe.config import Config, Stage
 from segpipe.errors import DoesNotFit, InputError
+from segpipe.explain import by_key, nearest, refused
 from segpipe.passes import ImageInfo, Method, Output, Pass, Window
 from segpipe.readers import SourceInfo
 from segpipe.stage_files import labels_fingerprint, with_points
@@ -133,9 +133,27 @@ class Plan:
         return START_SECONDS + sum(row.seconds for row in self.rows())
 
     @property
+    def written_bytes(self) -> int:
+        """Most that the run writes: what passes say, before compression, and the pyramids."""
+        return sum(row.written_bytes for row in self.rows()) * 4 // 3
+
+    @property
     def peak_bytes(self) -> int:
         """Projected peak memory of a worker."""
         return max(row.peak_bytes for row in self.rows())
+
+    @property
+    def nothing(self) -> str:
+        """What there is to say when no pixel counts."""
+        source = self.source
+        reasons = {
+            "NaN or infinite": np.dtype(source.dtype).kind == "f",
+            f"nodata ({source.nodata})": source.nodata is not None,
+            "transparent": source.alpha,
+            "outside of the mask": self.config.mask is not None,
+        }
+        why = " or ".join(reason for reason, possible in reasons.items() if possible)
+        return f"no pixel of the image counts: all are {why}; so there are no segments"
 
     @property
     def advice(self) -> list[str]:
@@ -187,17 +205,14 @@ def build_method(name: str, parameters: dict[str, Any]) -> Method:
     known = [field.name for field in dataclasses.fields(kind)]
     for key in parameters:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean `{close[0]}`?" if close else f"it has {', '.join(known)}"
+            hint = nearest(key, known, f"it has {', '.join(known)}")
             raise InputError(f"method {name} has no parameter `{key}`; {hint}")
     try:
         return _check_of(name)(parameters)
     except ValidationError as error:
         meanings = {field: meaning for field, _, _, meaning in methods.parameters(kind)}
-        by_field: dict[str, list[Any]] = {}
-        for item in error.errors():
-            by_field.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(item)
-        lines = [_refused(field, items, meanings) for field, items in by_field.items()]
+        found = by_key(error.errors(), lambda place: str(place[0]) if place else "")
+        lines = [refused(key, items, meanings.get(key, "")) for key, items in found.items()]
         raise InputError(f"parameters of {name}: {'; '.join(lines)}") from error
 
 
@@ -205,15 +220,6 @@ def build_method(name: str, parameters: dict[str, Any]) -> Method:
 def _check_of(name: str) -> Callable[[dict[str, Any]], Method]:
     """Return what checks the parameters of a method; making it takes milliseconds."""
     return TypeAdapter(methods.find(name)).validate_python
-
-
-def _refused(field: str, items: Sequence[Any], meanings: Mapping[str, str]) -> str:
-    """Say what is wrong with a parameter; one of several types has an error for each of them."""
-    given, meaning = items[0]["input"], " ".join(meanings.get(field, "").split())
-    if len(items) > 1:
-        return f"{field}: {given!r} is not allowed; {meaning}"
-    message = items[0]["msg"].removeprefix("Value error, ")
-    return f"{field}: {message} (got {given!r}); {meaning}" if field else message
 
 
 def ingest_pass(image: ImageInfo) -> Pass:
@@ -224,7 +230,10 @@ def ingest_pass(image: ImageInfo) -> Pass:
 
 
 def _copy(window: Window, _part: Any) -> Output:
-    return Output(dict(window.arrays))
+    """Hand the image on; count the pixels that take part."""
+    mask = window.arrays.get("mask")
+    counting = 1 if mask is None else np.count_nonzero(mask)
+    return Output(dict(window.arrays), {"counting": np.array([counting])})
 
 
 def _stage_plan(

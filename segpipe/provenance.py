@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 import segpipe
+from segpipe.difference import difference, files_of
 from segpipe.errors import InputError
 
 CLAIMS = "claims"
@@ -75,7 +76,7 @@ def take_over(
     stored = read_state(folder, document)
     if stored is not None:
         check(stored)
-    elif folder.local is not None and folder.local.is_dir() and any(folder.local.iterdir()):
+    elif _is_taken(folder):
         raise InputError(
             f"the output folder {folder} holds files that are no segpipe run; choose another "
             f"`output`"
@@ -88,6 +89,12 @@ def take_over(
         state["seconds_before"] = stored["seconds_before"] + stored["seconds_here"]
     folder.put_json(document, state)
     return state
+
+
+def _is_taken(folder: Folder) -> bool:
+    """Whether there is more here than claims: all that one leaves who could not begin."""
+    here = folder.local
+    return here is not None and here.is_dir() and any(p.name != CLAIMS for p in here.iterdir())
 
 
 def read_state(folder: Folder, document: str = RUN) -> dict[str, Any] | None:
@@ -163,46 +170,12 @@ def timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _difference(stored: Mapping[str, Any], plan: Plan) -> str:
-    """Say what a run in the folder has and this one has not."""
-    theirs, ours = _flat(stored["config"]), _flat(json.loads(json.dumps(_resolved(plan))))
-    theirs |= {"version": stored.get("segpipe"), "tile": stored["tile"]}
-    ours |= {"version": segpipe.__version__, "tile": list(plan.grid.size)}
-    # what never changes a result may differ
-    keys = [k for k in {**theirs, **ours} if not k.startswith(("cluster", "report", "output"))]
-    keys = [k for k in keys if k not in ("tiles.size", "max_pixels")]
-    found = [
-        f"its {key} is {theirs.get(key)!r}, here {ours.get(key)!r}"
-        for key in keys
-        if theirs.get(key) != ours.get(key)
-    ]
-    # one stage, as most users have, is written without its number
-    if len(plan.stages) == 1:
-        found = [text.replace("its stages.0.", "its ", 1) for text in found]
-    return "; ".join(found[:4]) or "the same settings, but the input or the mask has changed"
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted key; those that are not set are left out.
-
-    >>> _flat({"a": {"b": 1}, "c": [{"d": 2}], "e": None})
-    {'a.b': 1, 'c.0.d': 2}
-    """
-    if isinstance(values, list) and any(isinstance(value, dict) for value in values):
-        values = dict(enumerate(values))
-    if not isinstance(values, dict):
-        return {} if values is None else {prefix.rstrip("."): values}
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= _flat(value, f"{prefix}{key}.")
-    return found
-
-
 def _check_same(folder: Folder, stored: dict[str, Any], plan: Plan, *, resume: bool) -> None:
     if stored["identity"] != plan.identity or stored["tile"] != list(plan.grid.size):
+        found = difference(stored, plan, _resolved(plan))
         raise InputError(
-            f"the output folder {folder} holds another run ({_difference(stored, plan)}); choose "
-            f"another `output`, or delete it"
+            f"the output folder {folder} holds another run ({found}); choose another `output`, or "
+            f"delete it"
         )
     if stored["state"] == "complete":
         raise InputError(
@@ -264,6 +237,7 @@ def new_state(plan: Plan) -> dict[str, Any]:
         "identity": plan.identity,
         "config": _resolved(plan),
         "source": dataclasses.asdict(plan.source),
+        "files": files_of(plan),
         "tile": list(plan.grid.size),
         "exactness": {stage.name: stage.method.exactness for stage in plan.stages},
         "machine": machine(plan.limits.workers, plan.limits.memory),

@@ -16,40 +16,18 @@ from math import prod
 from typing import Any
 
 from segpipe.engine import Executor, Watch, Workload, merged, run_jobs
-from segpipe.inspection import ScoreJob, SeamJob, Subject, check_seams, looked
-from segpipe.jobs import (
-    ArrayInput,
-    DigestJob,
-    LabelsInput,
-    Levels,
-    PassJob,
-    PyramidJob,
-    SourceInput,
-    TableJob,
-)
+from segpipe.finish import PARTIAL, finish, look_at_seams, publish
+from segpipe.jobs import ArrayInput, LabelsInput, Levels, PassJob, SourceInput
 from segpipe.layers import Layer, layers_of
 from segpipe.passes import Pass
-from segpipe.plan import Plan, StagePlan
-from segpipe.provenance import CLAIMS, claim, note_step, task_key, timestamp
-from segpipe.report import write_report
-from segpipe.store import IMAGE, table_name
+from segpipe.plan import Plan
+from segpipe.provenance import claim, note_step, task_key
+from segpipe.store import IMAGE
 from segpipe.store.arrays import create_array, drop_broken_metadata
 from segpipe.store.folder import Folder
-from segpipe.store.ome import (
-    Calibration,
-    level_shapes,
-    publish_image,
-    publish_labels,
-    publish_probability,
-)
+from segpipe.store.ome import level_shapes
 from segpipe.tasks import Report
-from segpipe.tiles import Grid
 
-PARTIAL = "partial.ome.zarr"
-"""The image carries this name until it is complete (in an object store, where nothing can be
-renamed, it has its final name from the start and gets its metadata last)."""
-PYRAMID_BLOCK, PYRAMID_LEVELS = 4096, 4
-"""One pyramid task reads a block and halves it this often; the smallest piece is a fair chunk."""
 SMALLEST_BLOCK = 128
 """Ingest leaves levels to later tasks whose share of a tile would be smaller than this."""
 MIN_TASK_PIXELS = 1 << 20
@@ -90,13 +68,21 @@ class Run:
     def steps(self) -> list[Step]:
         """Everything to do, in order."""
         plan = self.plan
-        steps = [Step("ingest", partial(self._sweep, "image", (plan.ingest,)))]
+        steps = [Step("ingest", self._ingest)]
         for stage in plan.stages:
             for i, step in enumerate(stage.passes):
                 sweep = partial(self._sweep, stage.name, stage.passes[: i + 1])
                 steps.append(Step(f"{stage.name}-{step.name}", sweep))
-        last = {"finish": self._finish, "seam-check": self._check_seams, "publish": self._publish}
-        return steps + [Step(*step) for step in last.items()]
+        last = {"finish": finish, "seam-check": look_at_seams, "publish": publish}
+        return steps + [Step(name, partial(work, self)) for name, work in last.items()]
+
+    def _ingest(self, executor: Executor, watch: Watch) -> None:
+        """Copy the image; say when no pixel of it counts."""
+        step = self.plan.ingest
+        self._sweep("image", (step,), executor, watch)
+        found = [report.record.get("counting") for report in self.reports["image", step.name]]
+        if not any(count is None or count.any() for count in found):
+            note_nothing(self.state, self.plan)
 
     def _sweep(self, stage: str, passes: Sequence[Pass], executor: Executor, watch: Watch) -> None:
         """Do the last of some passes over all tiles and solve what they sent."""
@@ -108,9 +94,9 @@ class Run:
             lead = layer.planes if layer else (step.planes[name],) if name in step.planes else ()
             create_array(*job.paths[name], lead + plan.image.shape, dtype, plan.tile_size)
             if layer:
-                self._create_levels(layer, job.levels[name], plan.tile_size)
+                self.create_levels(layer, job.levels[name], plan.tile_size)
         load = Workload(job, partial(self._part, former), _batches(plan, step))
-        reports = self._timed(job.name, [load], executor, watch)[0]
+        reports = self.timed(job.name, [load], executor, watch)[0]
         self.reports[stage, step.name] = reports
         if step.solve is not None:
             records = [report.record for report in reports]
@@ -134,15 +120,15 @@ class Run:
         if stage == "image":
             inputs = (source_input(self.plan),)
         else:
-            inputs = tuple(self._input(stage, name) for name in step.reads)
+            inputs = tuple(self.input_of(stage, name) for name in step.reads)
         key = task_key(self.plan, stage, passes)
-        paths = {name: self._place(stage, name) for name in step.writes}
+        paths = {name: self.place(stage, name) for name in step.writes}
         kept = {name: self.layers.get((stage, name)) for name in step.writes}
-        levels = {name: self._levels(layer) for name, layer in kept.items() if layer}
+        levels = {name: self.levels_of(layer) for name, layer in kept.items() if layer}
         name = f"{stage}-{step.name}"
         return PassJob(name, self.folder, key, step, self.plan.grid, inputs, paths, levels)
 
-    def _levels(self, layer: Layer) -> Levels:
+    def levels_of(self, layer: Layer) -> Levels:
         """Levels of a pyramid that are made of the tile at hand, as far as it is whole blocks."""
         grid, made = self.plan.grid, []
         for level in range(1, len(level_shapes(self.plan.image.shape))):
@@ -152,14 +138,14 @@ class Run:
             made.append(level)
         return Levels(self.image_folder, layer.prefix, 0, tuple(made))
 
-    def _input(self, stage: str, name: str) -> ArrayInput | LabelsInput:
+    def input_of(self, stage: str, name: str) -> ArrayInput | LabelsInput:
         """Return what a stage reads under `name`."""
         (plan,) = [s for s in self.plan.stages if s.name == stage]
         if name == "segments" and plan.fingerprint is not None:
             return LabelsInput(plan.reads, plan.fingerprint, self.plan.source)
-        return ArrayInput(name, *self._place(stage, name))
+        return ArrayInput(name, *self.place(stage, name))
 
-    def _place(self, stage: str, name: str) -> tuple[Folder, str]:
+    def place(self, stage: str, name: str) -> tuple[Folder, str]:
         """Where array `name` of a stage lies."""
         if name == "image":
             return self.image_folder, "0"
@@ -170,72 +156,7 @@ class Run:
             return self.image_folder, f"{layer.prefix}0"
         return self.folder / "work", name if name == "mask" else f"{stage}/{name}"
 
-    def _finish(self, executor: Executor, watch: Watch) -> None:
-        """Digests, tables, pyramids, a look at the result: done side by side."""
-        stages, subjects = self.plan.stages, self._subjects()
-        # the digests first: nothing else takes as long in one task
-        maps = [layer for layer in self.layers.values() if layer.label_name]
-        loads = [Workload(self._digest_job(layer)) for layer in maps]
-        looks: list[Workload] = []
-        for stage, subject in zip(stages, subjects, strict=True):
-            tables = self._table_loads(stage)
-            looks += [Workload(ScoreJob(subject), after=len(loads)), Workload(SeamJob(subject))]
-            loads += tables
-        first = len(loads)
-        sources = {layer: len(self._levels(layer).made) for layer in self.layers.values()}
-        loads += looks + self._pyramid_loads(sources)
-        reports = self._timed("finish", loads, executor, watch)
-        for layer, done in zip(maps, reports, strict=False):
-            self._note_digest(layer, done[0].record["digest"].tobytes().decode())
-        self.state |= looked(subjects, reports[first : first + len(looks)])
-        while loads := self._pyramid_loads(sources):
-            self._timed(f"pyramid-{min(sources.values())}", loads, executor, watch)
-
-    def _note_digest(self, layer: Layer, digest: str) -> None:
-        """Write down the digest of the labels of a stage, or of another map that it keeps."""
-        if layer.array != "labels":
-            self.state.setdefault("maps", {})[layer.label_name] = {"digest": digest}
-            return
-        (last,) = [stage.passes[-1] for stage in self.plan.stages if stage.name == layer.stage]
-        count = self.solutions[layer.stage, last.name].count
-        self.state["labels"][layer.stage] = {"digest": digest, "segments": count}
-
-    def _digest_job(self, layer: Layer) -> DigestJob:
-        (passes,) = [s.passes for s in self.plan.stages if s.name == layer.stage]
-        key = task_key(self.plan, layer.stage, passes)
-        place = self._place(layer.stage, layer.array)
-        return DigestJob(f"{layer.name}-digest", self.folder, key, *place)
-
-    def _table_loads(self, stage: StagePlan) -> list[Workload]:
-        last = stage.passes[-1]
-        key = task_key(self.plan, stage.name, stage.passes)
-        loads = []
-        for title, table in last.tables.items():
-            target = table_name(title, stage.name, alone=len(self.plan.stages) == 1)
-            place = f"work/tables/{stage.name}-{last.name}/{title}"
-            name = f"{stage.name}-{title}"
-            job = TableJob(name, self.folder, key, target, place, table, self.plan.grid)
-            starts = self.solutions[stage.name, last.name].starts
-            loads.append(Workload(job, partial(_same, starts)))
-        return loads
-
-    def _pyramid_loads(self, sources: dict[Layer, int]) -> list[Workload]:
-        """Tasks that make the next few levels of every array from the level reached so far."""
-        shapes, loads = level_shapes(self.plan.image.shape), []
-        for layer, source in sources.items():
-            made = tuple(range(source + 1, min(len(shapes), source + 1 + PYRAMID_LEVELS)))
-            if not made:
-                continue
-            levels = Levels(self.image_folder, layer.prefix, source, made)
-            grid = Grid(shapes[source], (PYRAMID_BLOCK, PYRAMID_BLOCK))
-            self._create_levels(layer, levels, grid.size)
-            key = task_key(self.plan, layer.name, (), *made)
-            job = PyramidJob(f"{layer.name}-pyramid-{source}", self.folder, key, grid, levels)
-            loads.append(Workload(job))
-            sources[layer] = made[-1]
-        return loads
-
-    def _create_levels(self, layer: Layer, levels: Levels, block: tuple[int, ...]) -> None:
+    def create_levels(self, layer: Layer, levels: Levels, block: tuple[int, ...]) -> None:
         """Create the arrays of levels that are made from blocks of this size."""
         shapes = level_shapes(self.plan.image.shape)
         for level in levels.made:
@@ -244,73 +165,7 @@ class Run:
             place, shape = f"{levels.prefix}{level}", layer.planes + shapes[level]
             create_array(levels.image, place, shape, layer.dtype, edges)
 
-    def _subjects(self) -> list[Subject]:
-        """Return what is looked at: the labels of every stage."""
-        plan, stages = self.plan, self.plan.stages
-        subjects = []
-        for stage in stages:
-            reads = {name for step in stage.passes for name in step.reads}
-            given = sorted(reads & {"image", "mask", "segments"} | {"image"})
-            subject = Subject(
-                stage.name,
-                self.folder,
-                self.image_folder,
-                table_name("segments", stage.name, alone=len(stages) == 1),
-                self.solutions[stage.name, stage.passes[-1].name].count,
-                plan.grid,
-                task_key(plan, stage.name, stage.passes),
-                stage.method if plan.config.report.seam_check else None,
-                plan.image,
-                tuple(self._input(stage.name, name) for name in given),
-                plan.seconds,
-            )
-            subjects.append(subject)
-        return subjects
-
-    def _check_seams(self, executor: Executor, watch: Watch) -> None:
-        """Segment a few windows again, with the seams elsewhere."""
-        do = partial(self._timed, executor=executor, watch=watch)
-        check_seams(self._subjects(), self.state, do)
-
-    def _publish(self, _executor: Executor, _watch: Watch) -> None:
-        """Make the result visible."""
-        self.reveal()
-        self.close()
-
-    def reveal(self) -> None:
-        """Write the metadata of the image and give it its final name."""
-        source, levels = self.plan.source, len(level_shapes(self.plan.image.shape))
-        calibration = Calibration(source.pixel_size or (1.0, 1.0), source.pixel_unit)
-        for layer in self.layers.values():
-            self._publish_layer(layer, levels, calibration)
-        place = {"crs": source.crs, "transform": source.transform}
-        publish_image(self.image_folder, levels, calibration, list(source.channel_names), place)
-        if self.folder.local is not None:
-            os.replace(self.folder.local / PARTIAL, self.folder.local / IMAGE)
-
-    def close(self) -> None:
-        """Have the last word: report and state."""
-        wall = self.state["seconds_before"] + time.time() - self.state["begun"]
-        self.state |= {"state": "complete", "ended": timestamp(), "wall_seconds": wall}
-        if self.plan.config.report.page:
-            self.folder.put("report.html", write_report(self.folder, self.state).encode())
-        self.folder.put_json("run.json", self.state)
-        self.folder.delete("work")
-        self.folder.delete(CLAIMS)
-
-    def _publish_layer(self, layer: Layer, levels: int, calibration: Calibration) -> None:
-        """Write the metadata of what a stage has made."""
-        if layer.array == "image":  # the last one: from then on the image is complete
-            return
-        (method,) = [stage.method for stage in self.plan.stages if stage.name == layer.stage]
-        extra: dict[str, Any] = {"method": method.name}
-        if layer.label_name is None:
-            publish_probability(self.image_folder, layer.stage, levels, calibration, extra)
-            return
-        extra |= (self.state["labels"] | self.state.get("maps", {}))[layer.label_name]
-        publish_labels(self.image_folder, layer.label_name, levels, calibration, extra)
-
-    def _timed(
+    def timed(
         self, title: str, loads: Sequence[Workload], executor: Executor, watch: Watch
     ) -> list[list[Report]]:
         """Run jobs and note what they took."""
@@ -348,9 +203,9 @@ def source_input(plan: Plan) -> SourceInput:
     )
 
 
-def _same(part: Any, _number: int) -> Any:
-    """Tell every task the same."""
-    return part
+def note_nothing(state: dict[str, Any], plan: Plan) -> None:
+    """Write down that no pixel counts, and why that may be."""
+    state["notes"] = state.get("notes", {}) | {"image": plan.nothing}
 
 
 def _batches(plan: Plan, step: Pass) -> Iterable[Sequence[int]]:

@@ -19,6 +19,7 @@ from segpipe.run import Run, open_run
 from segpipe.store import IMAGE, table_name
 from segpipe.store.digest import label_digest
 from segpipe.store.folder import Folder
+from segpipe.store.space import amount, free_bytes, said_when_full
 from segpipe.verify import verify
 
 
@@ -61,10 +62,13 @@ def gone_on_with(
     return parse(values, f"what is stored in {output}")
 
 
-def prepare(config: Config, limits: Limits | None = None) -> Plan:
+def prepare(
+    config: Config, limits: Limits | None = None, say: Callable[[str], None] | None = None
+) -> Plan:
     """Open the source and decide everything; nothing is written.
 
-    `limits` is what workers have, if it is known already.
+    `limits` is what workers have, if it is known already; `say` is told when workers of a cluster
+    are waited for, which without it have to be there.
     """
     if not isinstance(config.input, str):
         raise InputError("the input is a collection of images, this works on one; name one")
@@ -78,7 +82,7 @@ def prepare(config: Config, limits: Limits | None = None) -> Plan:
         mask = open_mask(config.mask, info)  # an unusable mask is an error now, not in the night
         fingerprint = mask.fingerprint
         mask.close()
-    return make_plan(config, info, limits or clusters.limits(config.cluster), fingerprint)
+    return make_plan(config, info, limits or clusters.limits(config.cluster, say), fingerprint)
 
 
 def as_begun(config: Config) -> Config:
@@ -89,13 +93,31 @@ def as_begun(config: Config) -> Config:
     return config.model_copy(update={"tiles": Tiles(size=tuple(stored["tile"]))})
 
 
+def no_word(_text: str) -> None:
+    """Say nothing."""
+
+
 @contextmanager
-def opened(config: Config, *, resume: bool) -> Iterator[tuple[Run, Executor]]:
-    """Plan, claim the run folder, start or join the cluster."""
-    plan = prepare(config)
+def opened(
+    config: Config, *, resume: bool, say: Callable[[str], None] = no_word
+) -> Iterator[tuple[Run, Executor]]:
+    """Plan, claim the run folder, start or join the cluster; `say` is told what is waited for."""
+    plan = prepare(config, say=say)
     run = open_run(plan, resume=resume)
-    with clusters.open_executor(config.cluster) as executor:
-        yield run, executor
+    with said_when_full(config.output), clusters.open_executor(config.cluster) as executor:
+        try:
+            yield run, executor
+        except InputError as error:
+            raise InputError(f"{error}\n{_way_back(config.output)}") from error
+
+
+def _way_back(output: str) -> str:
+    """Say how to go on after an input that turned out to be unusable on the way."""
+    return (
+        f"When the file is mended, it is another one, and {output} holds tiles of the damaged one: "
+        f"delete {output} (or give another --output) and run again. If it was all right and could "
+        f"not be reached, go on with `segpipe resume {output}`."
+    )
 
 
 def execute(
@@ -103,13 +125,13 @@ def execute(
     watch: Watch,
     *,
     resume: bool,
-    started: Callable[[str], None] = lambda _text: None,
+    started: Callable[[str], None] = no_word,
 ) -> dict[str, str]:
     """Do a whole run; return what to tell the user in the end."""
-    with opened(config, resume=resume) as (run, executor):
+    with opened(config, resume=resume, say=started) as (run, executor):
         if executor.dashboard:
             started(f"dashboard  {executor.dashboard}")
-        for line in (*run.plan.advice, *_to_compile(run.plan)):
+        for line in (*run.plan.advice, *_of_room(run.plan), *_to_compile(run.plan)):
             started(f"note       {line}")
         with watch:  # type: ignore[attr-defined]
             for step in run.steps():
@@ -132,6 +154,8 @@ def summary(run: Run, dashboard: str | None) -> dict[str, str]:
     for layer in run.layers.values():
         if layer.array not in ("image", "labels"):
             lines[layer.name] = f"{folder}/{IMAGE}/{layer.prefix.rstrip('/')}"
+    if note := state.get("notes", {}).get("image"):
+        lines["note"] = note
     if run.plan.config.report.page:
         lines["report"] = f"{folder}/report.html"
     steps = state["steps"].values()
@@ -142,6 +166,17 @@ def summary(run: Run, dashboard: str | None) -> dict[str, str]:
         lines["dashboard"] = f"{dashboard} (while a run is on)"
     lines["look"] = f"segpipe view {folder}"
     return lines
+
+
+def _of_room(plan: Plan) -> list[str]:
+    """Say when the disk may be too small."""
+    free = free_bytes(plan.config.output)
+    if free is None or plan.written_bytes <= free:
+        return []
+    return [
+        f"the run writes up to {amount(plan.written_bytes)} (labels are compressed, so it may be "
+        f"less), but {amount(free)} are free where {plan.config.output} lies"
+    ]
 
 
 def _to_compile(plan: Plan) -> list[str]:
@@ -159,8 +194,19 @@ def _times(state: dict[str, Any], pixels: int) -> str:
         for step in state["steps"].values()
     )
     if compiled < 1:
-        return f"{seconds:.1f} s, {pixels / seconds / 1e6:.1f} Mpx/s"
+        return f"{seconds:.1f} s, {_speed(pixels / seconds)}"
     return f"{seconds:.1f} s, about {compiled:.0f} s of it compiling kernels (the first time only)"
+
+
+def _speed(pixels: float) -> str:
+    """Write pixels per second in a unit that leaves digits.
+
+    >>> _speed(38_420_000), _speed(48_000.0), _speed(512)
+    ('38.4 Mpx/s', '48.0 kpx/s', '512 px/s')
+    """
+    if pixels < 1000:
+        return f"{pixels:.0f} px/s"
+    return f"{pixels / 1e3:.1f} kpx/s" if pixels < 1e6 else f"{pixels / 1e6:.1f} Mpx/s"
 
 
 def digest_of(run: str, stage: str | None = None) -> str:

@@ -24,6 +24,7 @@ from segpipe.kernels import compile_clock
 from segpipe.passes import Record, Rows
 from segpipe.store.arrays import Region, checksum
 from segpipe.store.folder import Folder
+from segpipe.store.space import is_full, write_error
 from segpipe.store.tables import part_name, write_part
 
 META = "_meta"
@@ -149,6 +150,8 @@ def _run_task(job: Job, number: int, part: Any) -> Report:
     except SegpipeError:
         raise
     except Exception as error:
+        if is_full(error):
+            raise write_error(error, str(job.folder)) from error
         raise RunError(
             f"{job.name}: task {number} failed: {type(error).__name__}: {error}"
         ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,9 +66,16 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_run__prints_where_everything_is(files: Path, tmp_path: Path) -> None:
     text = segpipe("run", files / "run.yaml", "--output", tmp_path / "r", "--set", "tiles.size=100")
-    for word in ("segments", "labels", "digest", "table", "report", "Mpx/s"):
+    for word in ("segments", "labels", "digest", "table", "report", "px/s"):
         assert word in text
+    assert ", 0.0 " not in text, "a speed that says nothing"
     assert (tmp_path / "r/report.html").is_file()
+    steps = [line for line in text.splitlines() if " tasks in " in line]
+    assert steps[0].startswith("image-ingest: 6 of 6 tasks in ")
+    assert steps[-1].startswith("publish: 1 of 1 tasks in "), "the last stage is said to be done"
+    assert (
+        "<th>compute</th><th>write</th><th>compile</th>" in (tmp_path / "r/report.html").read_text()
+    )
 
 
 def test_digest__stands_alone_on_its_line(files: Path) -> None:
@@ -83,8 +91,14 @@ def test_verify__says_so(files: Path) -> None:
 
 def test_plan__shows_the_passes_and_writes_nothing(files: Path, tmp_path: Path) -> None:
     text = segpipe("plan", files / "run.yaml", "--output", tmp_path / "never")
-    for word in ("image-ingest", "slic-regions", "slic-label", "halo", "per worker"):
+    for word in ("image-ingest", "slic-regions", "slic-label", "halo", "per worker", " free"):
         assert word in text
+    lines = text.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("pass ")) + 1
+    last = next(i for i, line in enumerate(lines) if line.startswith("start, report"))
+    times = [float(line.removesuffix(" s").split()[-1]) for line in lines[first : last + 1]]
+    assert len(times) == 5
+    assert f"about {sum(times):.1f} s " in text, "the rows add up to the whole"
     assert not (tmp_path / "never").exists()
 
 
@@ -136,7 +150,10 @@ def make_bad_inputs(folder: Path) -> None:
         (["--output", "{f}/done"], ["is complete"]),
         (["--output", "{f}"], ["no segpipe run"]),
         (["--output", "/proc/nowhere/run"], ["cannot write", "/proc/nowhere"]),
-        (["--cluster", "tcp://127.0.0.1:9"], ["cannot reach", "127.0.0.1:9"]),
+        (
+            ["--cluster", "tcp://127.0.0.1:9"],
+            ["cannot reach", "127.0.0.1:9", "`--cluster ADDRESS`", "`--workers N`"],
+        ),
         (["--cluster", "local"], ["YAML file or an address"]),
         (["--set", "nonsense"], ["key=value"]),
     ],
@@ -161,7 +178,7 @@ def test_no_run__is_explained(command: str, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_corrupt_tile__fails_with_its_place_and_can_be_resumed(files: Path, tmp_path: Path) -> None:
+def test_corrupt_tile__fails_with_its_place_and_the_way_back(files: Path, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8)
     path = tmp_path / "c.tif"
     tifffile.imwrite(path, pixels, tile=(64, 64), photometric="rgb", compression="deflate")
@@ -169,8 +186,31 @@ def test_corrupt_tile__fails_with_its_place_and_can_be_resumed(files: Path, tmp_
         offset = tif.pages.first.dataoffsets[5]
     intact = path.read_bytes()
     path.write_bytes(intact[:offset] + b"\x55" * 2000 + intact[offset + 2000 :])
-    text = segpipe("run", files / "run.yaml", "--input", path, "--output", tmp_path / "r", code=2)
-    assert "c.tif" in text
+    output = tmp_path / "r"
+    given = ("run", files / "run.yaml", "--input", path, "--output", output)
+    text = segpipe(*given, code=2)
+    assert "c.tif: tile 5 (rows 64 to 128, columns 64 to 128) cannot be decoded" in text
+    assert f"delete {output} (or give another --output) and run again" in text
+    assert f"go on with `segpipe resume {output}`" in text
+
+    path.write_bytes(intact + b"\0")
+    for command in (given, ("resume", output)):
+        text = segpipe(*command, code=2)
+        assert f"its input was a file of {len(intact):,} bytes, written 20" in text
+        assert f"now it is one of {len(intact) + 1:,} bytes" in text
+        assert "or delete it" in text
+    shutil.rmtree(output)
+    segpipe(*given)
+
+
+def test_image_without_a_pixel_that_counts__is_said(files: Path, tmp_path: Path) -> None:
+    path = tmp_path / "nan.tif"
+    tifffile.imwrite(path, np.full((200, 240), np.nan, np.float32), tile=(64, 64))
+    text = segpipe("run", files / "run.yaml", "--input", path, "--output", tmp_path / "r")
+    sentence = "no pixel of the image counts: all are NaN or infinite; so there are no segments"
+    assert f"note      {sentence}" in text
+    assert sentence in (tmp_path / "r/report.html").read_text()
+    assert json.loads((tmp_path / "r/run.json").read_text())["notes"]["image"] == sentence
 
 
 def test_resume__of_a_complete_run_has_nothing_to_do(files: Path) -> None:

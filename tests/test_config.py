@@ -97,7 +97,11 @@ def test_build_method__explains_what_is_wrong(name: str, parameters: dict, messa
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("input: [", "not valid YAML"), ("- a\n", "key: value"), ("", "key: value")],
+    [
+        ("input: [", "not valid YAML"),
+        ("- a\n", "key: value"),
+        ("# nothing\n", "run.yaml is empty; it needs the keys `input`, `output` and `method`"),
+    ],
 )
 def test_load__explains_broken_files(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):

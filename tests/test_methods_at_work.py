@@ -17,6 +17,7 @@ import tifffile
 
 from segpipe import session
 from segpipe.config import Config, load
+from segpipe.progress import Silent
 from segpipe.run import Step, open_run
 from tests.nets.tiny import tiny_model
 
@@ -43,14 +44,6 @@ class Disorder:
         return self._pool.submit(lambda: (time.sleep(pause), function(*args))[1])
 
     def check(self) -> None: ...
-
-
-class Silent:
-    def begin(self, *_: object) -> None: ...
-
-    def advance(self, *_: object) -> None: ...
-
-    def end(self, *_: object) -> None: ...
 
 
 @pytest.fixture(scope="module")

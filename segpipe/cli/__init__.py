@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 
 # in the order of the help
@@ -18,8 +17,9 @@ from segpipe.cli import export, score
 from segpipe.cli import train
 
 # isort: split
-from segpipe.cli.shared import EXIT_FAILED, EXIT_INPUT, app, err
-from segpipe.errors import InputError, SegpipeError
+from segpipe.cli.shared import EXIT_INTERRUPTED, app, fail
+from segpipe.cli.stop import ignore_signals, obey_signals
+from segpipe.errors import SegpipeError
 
 __all__ = ["app", "export", "main", "run", "score", "show", "train"]
 
@@ -27,12 +27,14 @@ __all__ = ["app", "export", "main", "run", "score", "show", "train"]
 def main() -> None:
     """Run the command line; errors that a user can act on end without a traceback."""
     debug = "--debug" in sys.argv
-    # a batch system's way to stop us is as good as Ctrl-C: a run ends in order
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    obey_signals()
     try:
         app()
     except SegpipeError as error:
         if debug:
             raise
-        err.print(f"segpipe: {error}", style="red", markup=False)
-        sys.exit(EXIT_INPUT if isinstance(error, InputError) else EXIT_FAILED)
+        fail(error)
+    except SystemExit as end:
+        if end.code == EXIT_INTERRUPTED:
+            ignore_signals()
+        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -22,8 +23,10 @@ from segpipe.cli.shared import (
     app,
     err,
     out,
+    say,
     show,
 )
+from segpipe.cli.stop import stop
 
 
 @app.command()
@@ -105,17 +108,17 @@ def _work(config: Any, *, resume: bool) -> None:
     from segpipe.session import execute
     from segpipe.store.folder import Folder
 
+    kept = f"finished tiles are kept: segpipe resume {config.output}"
     try:
-        show(execute(config, watch=_progress(), resume=resume, started=_say))
+        with stop.keeping(kept):
+            result = execute(config, watch=_progress(), resume=resume, started=say)
+        show(result)
     except KeyboardInterrupt:
         state = read_state(Folder(config.output))
         if state is not None and state["state"] == "complete":
             out.print(f"the run in {config.output} was complete before the signal", markup=False)
             return
-        err.print(
-            f"segpipe: interrupted; finished tiles are kept: segpipe resume {config.output}",
-            markup=False,
-        )
+        err.print(f"segpipe: interrupted; {kept}", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -123,21 +126,16 @@ def _work_on_collection(config: Any, *, resume: bool, retry: bool = False) -> No
     """Do a collection, print what it ended with, and say by the exit code if all is done."""
     from segpipe.collection.session import execute, summary
 
+    kept = f"finished images are kept: segpipe resume {config.output}"
     try:
-        done = execute(config, _progress(), resume=resume, retry=retry, started=_say)
+        with stop.keeping(kept):
+            done = execute(config, _progress(), resume=resume, retry=retry, started=say)
     except KeyboardInterrupt:
-        err.print(
-            f"segpipe: interrupted; finished images are kept: segpipe resume {config.output}",
-            markup=False,
-        )
+        err.print(f"segpipe: interrupted; {kept}", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     show(summary(config.output, done.state))
     if done.state["counts"]["set aside"]:
         raise typer.Exit(EXIT_ASIDE)
-
-
-def _say(text: str) -> None:
-    out.print(text, markup=False)
 
 
 def _progress() -> Any:
@@ -147,6 +145,9 @@ def _progress() -> Any:
 
 
 def _show_plan(found: Any, slower: float) -> None:
+    from segpipe.plan import START_SECONDS
+    from segpipe.store.space import amount, free_bytes
+
     grid, image = found.grid, found.image
     out.print(
         f"image    {image.shape[0]} x {image.shape[1]} x {image.channels} {image.dtype}"
@@ -154,24 +155,31 @@ def _show_plan(found: Any, slower: float) -> None:
         f"tiles    {len(grid)} of {grid.size[0]} x {grid.size[1]}\n"
         f"workers  {found.limits.workers} with {found.limits.memory / 1e9:.1f} GB each"
     )
+    if (room := free_bytes(found.config.output)) is not None:
+        out.print(
+            f"disk     up to {amount(found.written_bytes)} to write, {amount(room)} free",
+            markup=False,
+        )
+    times = Times([row.seconds * slower for row in found.rows()] + [START_SECONDS * slower])
     table = Table(box=None, pad_edge=False)
     for name in ("pass", "tiles", "halo", "pixels read", "read", "written", "memory", "time"):
         table.add_column(name, justify="left" if name == "pass" else "right")
-    for row in found.rows():
+    for row, seconds in zip(found.rows(), times.shown, strict=False):
         table.add_row(
             f"{row.stage}-{row.name}",
             str(row.tiles),
             f"{row.halo} px",
             f"{row.overhead:.2f} x",
-            _bytes(row.read_bytes),
-            _bytes(row.written_bytes),
-            _bytes(row.peak_bytes),
-            f"{row.seconds * slower:.0f} s",
+            amount(row.read_bytes),
+            amount(row.written_bytes),
+            amount(row.peak_bytes),
+            seconds,
         )
+    table.add_row("start, report", *[""] * 6, times.shown[-1])
     out.print(table)
     out.print(
-        f"about {found.seconds * slower:.0f} s on this machine's cores, at most "
-        f"{_bytes(found.peak_bytes)} per worker"
+        f"about {times.total} on this machine's cores, at most "
+        f"{amount(found.peak_bytes)} per worker"
     )
     for line in found.advice:
         out.print(f"note: {line}")
@@ -180,6 +188,7 @@ def _show_plan(found: Any, slower: float) -> None:
 def _show_sample(found: Any, config: Any) -> None:
     from segpipe.calibration import calibrated
     from segpipe.cluster import limits
+    from segpipe.store.space import amount
 
     workers = limits(config.cluster)
     lines = {"images": f"{len(found.items)}, {found.seen} of them looked at"}
@@ -187,7 +196,7 @@ def _show_sample(found: Any, config: Any) -> None:
         megapixels = sum(p.image.shape[0] * p.image.shape[1] for p in found.plans) / 1e6
         peak = max(plan.peak_bytes for plan in found.plans)
         lines["each"] = (
-            f"{megapixels / len(found.plans):.2g} Mpx in one piece, at most {_bytes(peak)}"
+            f"{megapixels / len(found.plans):.2g} Mpx in one piece, at most {amount(peak)}"
         )
     lines["in tiles"] = f"{found.large} of those looked at, one after the other"
     lines["workers"] = f"{workers.workers} with {workers.memory / 1e9:.1f} GB each"
@@ -198,9 +207,11 @@ def _show_sample(found: Any, config: Any) -> None:
     show(lines | {f"  {name}": reason for name, reason in found.refused[:5]})
 
 
-def _bytes(n: float) -> str:
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if n < 1000 or unit == "TB":
-            return f"{n:.0f} {unit}" if n >= 10 or unit == "B" else f"{n:.1f} {unit}"
-        n /= 1000
-    raise AssertionError
+class Times:
+    """Times of the parts of something, written so that they add up to what is said of the whole."""
+
+    def __init__(self, seconds: Sequence[float]) -> None:
+        digits = 1 if sum(seconds) < 100 else 0
+        rounded = [round(second, digits) for second in seconds]
+        self.shown = [f"{second:.{digits}f} s" for second in rounded]
+        self.total = f"{sum(rounded):.{digits}f} s"

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 import segpipe
+from segpipe.errors import SegpipeError
 
-EXIT_INPUT, EXIT_FAILED, EXIT_ASIDE, EXIT_INTERRUPTED = 2, 1, 3, 130
+EXIT_FAILED, EXIT_ASIDE, EXIT_INTERRUPTED = 1, 3, 130
 
 app = typer.Typer(
     name="segpipe",
     help="Exact image segmentation at any size: labels whose tiles do not show.",
-    epilog="Exit codes: 0 done, 1 the run failed (resume it), 2 something given cannot be used, "
+    epilog="Exit codes: 0 done, 1 the run failed (resume it), 2 something given cannot be used "
+    "or the disk is full, "
     "3 some images of a collection were set aside, 130 interrupted (resume it).",
     no_args_is_help=True,
     add_completion=False,
@@ -58,6 +61,17 @@ def _version(
     if version:
         out.print(segpipe.__version__)
         raise typer.Exit
+
+
+def say(text: str) -> None:
+    """Print a line that is no result."""
+    out.print(text, markup=False)
+
+
+def fail(error: SegpipeError) -> NoReturn:
+    """End a command with what went wrong."""
+    err.print(f"segpipe: {error}", style="red", markup=False)
+    sys.exit(error.exit_code)
 
 
 def say_stage(run: str, stage: str | None) -> None:

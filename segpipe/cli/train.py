@@ -17,6 +17,7 @@ from segpipe.cli.shared import (
     out,
     show,
 )
+from segpipe.cli.stop import stop
 
 
 @app.command()
@@ -32,15 +33,14 @@ def train(
     """Train a network from images and labels, or go on with it."""
     from segpipe.nets.training.launch import launch
 
+    kept = "the last checkpoint is kept, the same command goes on"
     try:
-        result = launch(config, set or (), output, _say, finish=finish)
+        with stop.keeping(kept):
+            result = launch(config, set or (), output, _say, finish=finish)
         if result:  # of several processes, the first one has it
             show(result)
     except KeyboardInterrupt:
-        err.print(
-            "segpipe: interrupted; the last checkpoint is kept, the same command goes on",
-            markup=False,
-        )
+        err.print(f"segpipe: interrupted; {kept}", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 

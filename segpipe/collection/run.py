@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -37,6 +37,7 @@ from segpipe.config import Config
 from segpipe.engine import Executor, Watch, bounded
 from segpipe.errors import InputError, SegpipeError, Unavailable
 from segpipe.plan import Limits, build_method
+from segpipe.progress import Silent
 from segpipe.provenance import (
     CLAIMS,
     COLLECTION,
@@ -50,10 +51,11 @@ from segpipe.provenance import (
 )
 from segpipe.report.gallery import write_gallery
 from segpipe.run import Step, open_run
-from segpipe.session import as_begun, prepare
+from segpipe.session import as_begun, no_word, prepare
 from segpipe.store import column_name
 from segpipe.store.columns import batches
 from segpipe.store.folder import Folder
+from segpipe.store.space import said_when_full
 from segpipe.store.summary import Rows
 
 IMAGES = "images"
@@ -169,12 +171,13 @@ class CollectionRun:
             folder.delete_object(REASON)
         run = open_run(plan, resume=True)
         for step in run.steps():
-            step.run(executor, Silent())
+            step.run(executor, Silent())  # a collection counts images, not their tiles
         self.images.look(folder, run.state)
         return Outcome(item, DONE, done_row(item, run.state))
 
-    def _report(self, _executor: Executor, _watch: Watch) -> None:
+    def _report(self, _executor: Executor, watch: Watch) -> None:
         """Write the table of images, the digest of all, and the page that shows them."""
+        watch.begin("report", 1)
         self.rows.write(self.folder, TABLE, "name")
         spent = time.time() - self.state["begun"]
         self.state |= {
@@ -188,22 +191,13 @@ class CollectionRun:
         self.folder.put("report.html", page.encode())
         self.folder.put_json(COLLECTION, self.state)
         self.folder.delete(CLAIMS)
+        watch.advance("report", 1)
+        watch.end("report")
 
 
-class Silent:
-    """A watch that says nothing: a collection counts images, not their tiles."""
-
-    def begin(self, step: str, total: int) -> None:
-        """Hear that a step begins."""
-
-    def advance(self, step: str, done: int) -> None:
-        """Hear that tasks are done."""
-
-    def end(self, step: str) -> None:
-        """Hear that a step is finished."""
-
-
-def open_collection(config: Config, *, resume: bool, retry: bool = False) -> CollectionRun:
+def open_collection(
+    config: Config, *, resume: bool, retry: bool = False, say: Callable[[str], None] = no_word
+) -> CollectionRun:
     """Find the images, check the configuration, and claim the folder.
 
     Raises
@@ -214,7 +208,7 @@ def open_collection(config: Config, *, resume: bool, retry: bool = False) -> Col
     """
     identity = identity_of(config)
     items = find_items(config.input, config.output, config.mask)
-    limits, folder = clusters.limits(config.cluster), Folder(config.output)
+    limits, folder = clusters.limits(config.cluster, say), Folder(config.output)
     state = {
         "segpipe": __version__,
         "versions": versions(),
@@ -233,11 +227,11 @@ def open_collection(config: Config, *, resume: bool, retry: bool = False) -> Col
 
 @contextmanager
 def opened(
-    config: Config, *, resume: bool, retry: bool = False
+    config: Config, *, resume: bool, retry: bool = False, say: Callable[[str], None] = no_word
 ) -> Iterator[tuple[CollectionRun, Executor]]:
-    """Claim the folder, start or join the cluster."""
-    run = open_collection(config, resume=resume, retry=retry)
-    with clusters.open_executor(config.cluster) as executor:
+    """Claim the folder, start or join the cluster; `say` is told what is waited for."""
+    run = open_collection(config, resume=resume, retry=retry, say=say)
+    with said_when_full(config.output), clusters.open_executor(config.cluster) as executor:
         yield run, executor
 
 

@@ -62,10 +62,10 @@ def execute(
     *,
     resume: bool,
     retry: bool = False,
-    started: Callable[[str], None] = lambda _text: None,
+    started: Callable[[str], None] = session.no_word,
 ) -> CollectionRun:
     """Do a whole collection."""
-    with opened(config, resume=resume, retry=retry) as (run, executor):
+    with opened(config, resume=resume, retry=retry, say=started) as (run, executor):
         if executor.dashboard:
             started(f"dashboard  {executor.dashboard}")
         with watch:  # type: ignore[attr-defined]

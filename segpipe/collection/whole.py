@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from segpipe.finish import close, reveal
 from segpipe.inspection import ScoreJob, SeamJob, Subject, looked
 from segpipe.inspection.jobs import pack, unpack
 from segpipe.jobs import LabelsInput
-from segpipe.layers import Layer, layers_of
+from segpipe.layers import Layer, layers_of, note_digest
 from segpipe.passes import run_in_memory
 from segpipe.plan import Plan, StagePlan
 from segpipe.provenance import new_state, note_step, task_key
-from segpipe.run import Run, source_input
+from segpipe.run import Run, note_nothing, source_input
 from segpipe.store import table_name
 from segpipe.store.arrays import Region, as_planes, create_array
 from segpipe.store.digest import array_digest
@@ -58,11 +59,11 @@ def segment_whole(plan: Plan, folder: Folder, look: Look | None = None) -> dict[
     (report,) = run_tasks(WholeJob(plan, folder, run.image_folder), [(0, None)])
     run.state |= unpack(report.record)
     note_step(run.state, NAME, begun, [report])
-    run.reveal()
+    reveal(run)
     if look is not None:
         look(folder, run.state)
     run.state["files"] = folder.sizes()
-    run.close()
+    close(run)
     return run.state
 
 
@@ -111,6 +112,8 @@ class WholeJob:
                 arrays[name], work.inputs[name] = np.ascontiguousarray(pixels), found
         self._put(work, "", as_planes(arrays["image"]), self.plan.image.dtype)
         said: dict[str, Any] = {"labels": {}, "conditions": {}, "seams": {}}
+        if "mask" in arrays and not arrays["mask"].any():
+            note_nothing(said, self.plan)
         labels: dict[str, np.ndarray] = {}
         for stage in self.plan.stages:
             if stage.reads in labels:
@@ -136,12 +139,13 @@ class WholeJob:
         with work.timed("compute"):
             known, tables = run_in_memory(stage.passes, arrays)
             labels = known["labels"]
-            segments, digest = int(labels.max(initial=0)), array_digest(labels)
+            segments = int(labels.max(initial=0))
         for layer in self._layers(stage):
             planes = np.moveaxis(known[layer.array], -1, 0) if layer.planes else known[layer.array]
             self._put(work, layer.prefix, planes, layer.dtype)
-            if layer.label_name not in (None, stage.name):
-                said.setdefault("maps", {})[layer.label_name] = {"digest": array_digest(planes)}
+            if layer.label_name is not None:
+                with work.timed("compute"):
+                    note_digest(said, layer, array_digest(planes), segments)
         alone = len(self.plan.stages) == 1
         with work.timed("write"):
             for title, columns in tables.items():
@@ -149,7 +153,6 @@ class WholeJob:
                 work.objects[target] = write_table(self.folder, target, columns)
         with work.timed("compute"):
             found = self._look(stage, arrays["image"], labels, segments)
-        said["labels"][stage.name] = {"digest": digest, "segments": segments}
         for kind, of_stage in found.items():
             said[kind] |= of_stage
         return labels

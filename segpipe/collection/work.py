@@ -23,6 +23,7 @@ from segpipe.report import thumbnail_jpeg
 from segpipe.session import prepare
 from segpipe.store import column_name
 from segpipe.store.folder import Folder
+from segpipe.store.space import is_full, write_error
 
 DONE, ASIDE, LARGE = "done", "set aside", "large"
 """What became of an image; `LARGE` is one that all workers have to do together."""
@@ -112,6 +113,8 @@ def _do_image(images: Images, item: Item) -> Outcome:
     except Unavailable:
         raise
     except Exception as error:  # of whatever kind: the others have nothing to do with it
+        if is_full(error):  # it is no fault of this image
+            raise write_error(error, str(folder)) from error
         return set_aside(images, item, explained(error))
 
 

@@ -10,13 +10,18 @@ from __future__ import annotations
 import importlib.util
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from segpipe.errors import InputError, RunError
+from segpipe.errors import DiskFull, InputError, RunError
 from segpipe.export.layer import Layer, open_layer
+from segpipe.store.space import amount, free_bytes, is_full
+
+NO_ROOM = 1 << 20
+"""Bytes on a disk that is as good as full: GDAL writes by blocks of up to so many."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +102,34 @@ def _write(form: Format, layer: Layer, names: list[Path], say: Callable[[int], N
     path = names[0]
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".segpipe-export-") as scratch:
-            writer(layer, Path(scratch) / path.name, say)
+            with _full_disk_said(Path(scratch), path):
+                writer(layer, Path(scratch) / path.name, say)
             for name in names:
                 os.replace(Path(scratch) / name.name, name)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _full_disk_said(scratch: Path, target: Path) -> Iterator[None]:
+    """Turn what libraries raise when there is no room left into a `DiskFull`.
+
+    GDAL keeps the reason to itself, so the room that is left is looked at before it is given back.
+    """
+    try:
+        yield
+    except (InputError, DiskFull):
+        raise
+    except Exception as error:
+        free = free_bytes(scratch)
+        if is_full(error) or (free is not None and free < NO_ROOM):
+            written = sum(path.stat().st_size for path in scratch.iterdir())
+            raise DiskFull(
+                f"cannot write {target}: the disk is full, the file may need more than the "
+                f"{amount((free or 0) + written)} there are for it; free some space, or export to "
+                f"another folder"
+            ) from error
+        raise
 
 
 def _format(path: Path) -> Format:

@@ -8,6 +8,8 @@ alone. 0 is no segment, in both files, and transparent.
 
 from __future__ import annotations
 
+import errno
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,11 +21,15 @@ from numba import njit
 from segpipe.errors import InputError, RunError
 from segpipe.export.ahead import ahead
 from segpipe.export.layer import Layer
+from segpipe.store.space import free_bytes
 
 BLOCK = 512
 """Edge of the file's tiles (px), COG's usual one."""
 PALETTE = 65_535
 """Largest label that a TIFF palette can have a colour for."""
+GROWN = 3
+"""Size of a COG and of the overviews on the way to it, over that of the plain file: of few large
+segments, each overview is half as large as the level below it, and all are written twice."""
 CACHE = 128
 """Megabytes that GDAL may keep of a file that is being written."""
 
@@ -92,6 +98,7 @@ def _write(
                 file.write(paint(band), window=Window(0, top, width, len(band)))
                 top += len(band)
                 say(top * width)
+        _check_room(plain)
         copy(
             *(plain, path),
             **{"driver": "COG", "compress": "deflate", "overview_resampling": "nearest"},
@@ -101,8 +108,14 @@ def _write(
         raise InputError(f"GDAL does not know the coordinate system {layer.crs}") from error
     except RasterioError as error:
         raise RunError(f"cannot write the raster: {error}") from error
-    finally:
-        plain.unlink(missing_ok=True)
+    plain.unlink()  # a failed one stays with its folder, so that a full disk is seen to be full
+
+
+def _check_room(plain: Path) -> None:
+    """Refuse to go on where the COG may not fit: GDAL crashes when a disk is full at that point."""
+    free = free_bytes(plain.parent)
+    if free is not None and free < GROWN * plain.stat().st_size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _blocks(layer: Layer) -> Iterator[np.ndarray]:

@@ -11,8 +11,10 @@ images.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +28,7 @@ from segpipe.errors import InputError, RunError
 from segpipe.export.ahead import ahead
 from segpipe.export.features import features, plain
 from segpipe.export.layer import Layer
+from segpipe.store.space import free_bytes
 
 GEOMETRY = "geometry"
 ROW_GROUP = 1 << 16
@@ -61,7 +64,10 @@ def _write_gdal(
         schema = plain(table.schema_arrow.remove_metadata().empty_table()).schema
     schema = schema.append(pa.field(GEOMETRY, pa.binary()))
     failed: list[BaseException] = []
-    batches = _kept_error(ahead(_counted(_record_batches(layer, schema), say)), failed)
+    given: list[int] = []
+    room = free_bytes(path.parent)
+    counted = _counted(_record_batches(layer, schema), say)
+    batches = _weighed(_kept_error(ahead(counted), failed), given)
     try:
         with warnings.catch_warnings():
             # without georeference there are pixels, which is what we want
@@ -81,6 +87,8 @@ def _write_gdal(
     except (RuntimeError, OSError) as error:  # all of pyogrio's are RuntimeErrors
         if failed:  # GDAL says that the stream broke, not why
             raise failed[0] from None
+        if room is not None and sum(given) > room:  # SQLite takes back what it wrote, and the why
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise RunError(f"cannot write the polygons: {error}") from error
 
 
@@ -97,6 +105,13 @@ def _kept_error(batches: Iterator[Any], failed: list[BaseException]) -> Iterator
     except BaseException as error:
         failed.append(error)
         raise
+
+
+def _weighed(batches: Iterator[pa.RecordBatch], given: list[int]) -> Iterator[pa.RecordBatch]:
+    """Pass batches on, and note the bytes of each."""
+    for batch in batches:
+        given.append(batch.nbytes)
+        yield batch
 
 
 def _counted(batches: Iterator[Any], say: Callable[[int], None]) -> Iterator[Any]:

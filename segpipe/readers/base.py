@@ -143,11 +143,13 @@ def check_pixels(shape: tuple[int, int], opening: Opening, default: int) -> None
     """Refuse empty images and images that declare more pixels than allowed."""
     limit = default if opening.max_pixels is None else opening.max_pixels
     if min(shape) < 1:
-        raise ReadError(f"{opening.where}: the image has no pixels, its size is {shape}")
+        raise ReadError(
+            f"{opening.where}: the image has no pixels, its size is {shape[0]} x {shape[1]}"
+        )
     if math.prod(shape) > limit:
         raise ReadError(
             f"{opening.where}: declares {shape[0]} x {shape[1]} = {math.prod(shape):,} pixels, "
-            f"allowed are {limit:,}; if you trust the file, raise max_pixels"
+            f"allowed are {limit:,}; if you trust the file, raise max_pixels (`--set max_pixels=N`)"
             + (", or convert it to tiled TIFF or OME-Zarr" if default < TERAPIXEL else "")
         )
 

@@ -11,6 +11,7 @@ and 255; colour profiles are not applied.
 
 from __future__ import annotations
 
+import struct
 import threading
 from typing import Any, BinaryIO
 
@@ -53,13 +54,21 @@ LOADERS = {
 ROW_BY_ROW = ("PNG", "JPEG")
 INTERLACED = ("jpeg-multiscan", "interlaced")
 """Header fields that libvips sets for progressive JPEG and interlaced PNG."""
+SIZES = {"PNG": (">II", 16), "GIF": ("<HH", 6), "BMP": ("<ii", 18)}
+"""Where a header has width and height, and how they are written."""
+LONGEST_EDGE = 10_000_000
+"""libvips's own limit (px)."""
 DTYPES = {"uchar": "uint8", "ushort": "uint16", "float": "float32"}
 GRAY, COLOUR = ("b-w", "grey16"), ("srgb", "rgb16", "rgb")
 
 
 def open_file(place: Place, name: str, opening: Opening) -> Source:
     """Open an image that is read as a stream."""
-    image, _ = _open_image(place, name, pixels=False)
+    try:
+        image, _ = _open_image(place, name, pixels=False)
+    except ReadError:
+        _check_declared(place, name, opening)
+        raise
     shape = (int(image.height), int(image.width))
     whole = name not in ROW_BY_ROW or any(image.get_typeof(field) for field in INTERLACED)
     check_pixels(shape, opening, WHOLE_PIXELS if whole else STREAM_PIXELS)
@@ -226,6 +235,22 @@ def _with_pillow(place: Place, pixels: bool) -> tuple[Any, Any]:
             f"{place.name} begins like a BMP file but cannot be read ({err}); it is truncated or "
             "damaged: copy it again"
         ) from err
+
+
+def _check_declared(place: Place, name: str, opening: Opening) -> None:
+    """Say of a file that could not be opened if that is for the size that it declares."""
+    layout, at = SIZES.get(name, ("", 0))
+    end = at + struct.calcsize(layout)
+    if not layout or place.size < end:
+        return
+    width, height = struct.unpack_from(layout, next(place.ranges([(0, end)])), at)
+    shape = (abs(height), width)  # rows of a BMP may run downwards
+    check_pixels(shape, opening, STREAM_PIXELS)
+    if max(shape) > LONGEST_EDGE:
+        raise ReadError(
+            f"{place.name} declares {shape[0]} x {shape[1]} pixels; libvips decodes edges of up to "
+            f"{LONGEST_EDGE:,}: if the file is sound, convert it to tiled TIFF or OME-Zarr"
+        )
 
 
 def _check_bomb(shape: tuple[int, int], place: Place, opening: Opening, name: str) -> None:

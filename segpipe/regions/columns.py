@@ -9,13 +9,11 @@ from functools import partial
 
 import numpy as np
 
-from segpipe.passes import Columns, Table
+from segpipe import passes
+from segpipe.passes import GROUPS, Columns, Table
 from segpipe.regions import colours, contours, percentiles, places
 
-GROUPS = ("area", "shape", "colour", "percentiles", "neighbours")
-"""Groups of measurements; ``area`` is always there."""
-STANDARD = ("area", "shape", "colour")
-"""All but what costs most: neighbours, a second table of six times the rows, and percentiles."""
+STANDARD = passes.STANDARD
 RULES = {
     "places": np.add,
     "low": np.minimum,

@@ -19,7 +19,7 @@ PROMISES = {
     "cannot rule it out.",
 }
 """What `exactness` of a method means to whoever uses the labels."""
-PHASES = ("read", "compute", "write")
+PHASES = ("read", "compute", "write", "compile")
 
 
 def page(folder: Folder, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def page(folder: Folder, state: Mapping[str, Any]) -> dict[str, Any]:
         "size": f"{grouped(width)} × {grouped(height)} px",
         "megapixels": figure(pixels / 1e6),
         "speed": figure(pixels / 1e6 / wall) if wall else "–",
-        "image": _image(source),
+        "image": _image(source, state.get("notes", {}).get("image")),
         "work": _work(state),
         "steps": [_step(name, step, pixels) for name, step in state["steps"].items()],
         "configuration": without_secrets(dump(dict(state["config"]))),
@@ -74,7 +74,7 @@ def seams(rows: Sequence[int], columns: Sequence[int], exactness: str = "exact")
     return f"Tiles meet {where}, at the red ticks: {shows}."
 
 
-def _image(source: Mapping[str, Any]) -> dict[str, str]:
+def _image(source: Mapping[str, Any], note: str | None) -> dict[str, str]:
     height, width = source["shape"]
     facts = {
         "source": without_secrets(source["source"]),
@@ -94,6 +94,8 @@ def _image(source: Mapping[str, Any]) -> dict[str, str]:
         facts["reference system"] = source["crs"]
     if source.get("nodata") is not None:
         facts["nodata"] = plain(source["nodata"])
+    if note:
+        facts["note"] = note
     return facts
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,7 +19,8 @@ from zarr.codecs import BloscCodec
 from zarr.storage import LocalStore, ObjectStore
 
 from segpipe.errors import RunError
-from segpipe.store.folder import Folder, write_error
+from segpipe.store.folder import Folder
+from segpipe.store.space import is_full, write_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,10 +56,36 @@ class Region:
         array = open_array(self.folder, self.path)
         planes = np.ascontiguousarray(planes, array.dtype)
         try:
-            array[(..., *self.box.slices)] = planes
+            self._put(array, planes)
         except (OSError, RuntimeError) as error:  # the Rust codec pipeline raises RuntimeError
-            raise write_error(error, f"{self.folder}/{self.path}") from error
+            self._erase(array)
+            where = f"{self.folder}/{self.path}"
+            raise write_error(error, where, planes.nbytes) from error
         return checksum(planes)
+
+    def _put(self, array: Any, planes: np.ndarray) -> None:
+        """Write; a damaged shard at the image border, which would be read first, is put aside."""
+        try:
+            array[(..., *self.box.slices)] = planes
+        except (OSError, RuntimeError) as error:
+            if is_full(error):
+                raise
+            self._erase(array)
+            array[(..., *self.box.slices)] = planes
+
+    def _erase(self, array: Any) -> None:
+        """Delete the box's shards on a local disk: a half-written one is of no use to anybody."""
+        if self.folder.local is None:
+            return  # an object store has objects whole or not at all
+        lead = array.ndim - 2
+        size = (array.shards or array.chunks)[lead:]
+        spans = [
+            range(a // n, -(-b // n))
+            for a, b, n in zip(self.box.start, self.box.stop, size, strict=True)
+        ]
+        for place in product(*spans):
+            name = array.metadata.encode_chunk_key((0,) * lead + place)
+            (self.folder.local / self.path / name).unlink(missing_ok=True)
 
 
 def checksum(planes: np.ndarray) -> str:

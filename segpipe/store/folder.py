@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from segpipe.errors import InputError, Unavailable
+from segpipe.errors import InputError
+from segpipe.store.space import first_line, is_full, write_error
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-DISK_FULL = "No space left on device"
+PROBE = 4096
+"""Bytes written to see whether a folder can be written to: empty files fit on a full disk."""
+REFUSALS = ("Permission denied", "Read-only file system", "Operation not permitted")
+"""What systems say of folders that take nothing."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Folder:
         try:
             self.objects().put(name, data)
         except Exception as error:
-            raise write_error(error, f"{self.where}/{name}") from error
+            raise write_error(error, f"{self.where}/{name}", len(data)) from error
 
     def create(self, name: str, data: bytes) -> bool:
         """Write object `name` unless there is one already; say whether it was written."""
@@ -143,29 +147,24 @@ class Folder:
         """Raise InputError when nothing can be written here."""
         if self.local is not None and self.local.is_file():
             raise InputError(f"the output {self.where} is a file; give the name of a new folder")
+        probe = f".segpipe-probe-{uuid.uuid4().hex}"
         try:
-            probe = f".segpipe-probe-{uuid.uuid4().hex}"
-            self.objects().put(probe, b"")
+            self.objects().put(probe, bytes(PROBE))
             self.objects().delete(probe)
         except Exception as error:
             raise InputError(
-                f"cannot write to the output folder {self.where}: {_first_line(error)}; "
-                f"choose another `output` or mend its permissions"
+                f"cannot write to the output folder {self.where}: {_refusal(error)}"
             ) from error
 
 
-def write_error(error: BaseException, where: str) -> Unavailable:
-    """Say what kept us from writing, and that nothing finished is lost."""
-    text = _first_line(error)
-    if DISK_FULL in str(error) or getattr(error, "errno", None) == 28:
-        text = "the disk is full; free some space"
-    return Unavailable(
-        f"cannot write {where}: {text}; finished tiles are kept, then `segpipe resume`"
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _refusal(error: Exception) -> str:
+    """Say why a folder takes nothing, without the name of what was tried, and what to do."""
+    if is_full(error):
+        return "the disk is full; free some space, or choose another `output`"
+    for text in REFUSALS:
+        if text in str(error):
+            return f"{text.lower()}; choose another `output`, or mend its rights"
+    return f"{first_line(error)}; choose another `output`, or mend its rights"
 
 
 def _s3_options(url: str) -> dict[str, Any]:

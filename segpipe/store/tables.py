@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 import xxhash
 
 from segpipe.errors import RunError
-from segpipe.store.folder import Folder, write_error
+from segpipe.store.folder import Folder
+from segpipe.store.space import write_error
 
 Columns = Mapping[str, np.ndarray]
 GROUP = 1 << 19

@@ -24,18 +24,9 @@ from segpipe.config import parse
 from segpipe.nets import backends
 from segpipe.nets.files import open_model
 from segpipe.plan import Limits, make_plan
+from segpipe.progress import Silent
 from segpipe.readers import open_source
 from segpipe.run import open_run
-
-
-class Silent:
-    """Watches nothing."""
-
-    def begin(self, *_: object) -> None: ...
-
-    def advance(self, *_: object) -> None: ...
-
-    def end(self, *_: object) -> None: ...
 
 
 def main() -> None:

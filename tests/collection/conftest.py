@@ -17,6 +17,7 @@ from PIL import Image
 from segpipe.collection import session as collection
 from segpipe.collection.run import CollectionRun
 from segpipe.config import Config
+from segpipe.progress import Silent
 from segpipe.session import load_config
 
 METHOD = {"method": "slic", "parameters": {"step": 8}}
@@ -90,25 +91,6 @@ def configure(photos: Path, tmp_path: Path) -> Configure:
         return load_config(path)
 
     return write
-
-
-class Silent:
-    """A watch that counts what it hears."""
-
-    def __init__(self) -> None:
-        self.done: dict[str, int] = {}
-
-    def __enter__(self) -> Silent:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def begin(self, step: str, total: int) -> None: ...
-
-    def advance(self, step: str, done: int) -> None:
-        self.done[step] = self.done.get(step, 0) + done
-
-    def end(self, step: str) -> None: ...
 
 
 def run(config: Config, *, resume: bool = False, retry: bool = False) -> CollectionRun:

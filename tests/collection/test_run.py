@@ -19,9 +19,9 @@ from segpipe import session
 from segpipe.collection import session as collection
 from segpipe.config import Config
 from segpipe.errors import InputError, RunError, Unavailable
+from segpipe.progress import Silent
 from segpipe.store.folder import Folder
 from tests.collection.conftest import BAD, GOOD, Configure, picture, run
-from tests.flows.conftest import Silent
 from tests.nets.tiny import tiny_model
 
 STAGES = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -361,6 +362,29 @@ def test_force__replaces_whole_files_only(
     export(str(plain), target, force=True)
     assert target.stat().st_size > 1000
     assert [p.name for p in tmp_path.iterdir()] == [target.name], "something was left behind"
+
+
+@pytest.mark.parametrize("ending", ["gpkg", "parquet", "geojson", "tif", "csv"])
+def test_full_disk__is_said_and_nothing_is_half_there(
+    ending: str, tmp_path: Path, small_disk: Path
+) -> None:
+    """GDAL gives other reasons, takes back what it wrote, or crashes."""
+    folder = write_run(tmp_path / "run", blobs((300, 400)))
+    (whole,) = export(str(folder), tmp_path / f"a.{ending}")
+    target = small_disk / f"a.{ending}"
+    target.write_text("old")
+    for share in (0.1, 0.9):
+        fill = small_disk / "fill"
+        fill.unlink(missing_ok=True)
+        room = shutil.disk_usage(small_disk).free - int(share * whole.stat().st_size)
+        fill.write_bytes(bytes(room))
+        text = segpipe("export", folder, "--to", target, "--force", code=2)
+        assert f"cannot write {target}: the disk is full" in text
+        assert target.read_text() == "old"
+        assert sorted(p.name for p in small_disk.iterdir()) == [target.name, "fill"]
+    fill.unlink()
+    export(str(folder), target, force=True)
+    assert target.stat().st_size == whole.stat().st_size
 
 
 def test_inside_the_run__is_allowed(tmp_path: Path) -> None:

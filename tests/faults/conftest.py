@@ -14,6 +14,7 @@ import yaml
 import segpipe.methods
 from segpipe import session
 from segpipe.config import parse
+from segpipe.progress import Silent
 from tests.faults.runs import PLUGIN
 
 collect_ignore = ["plugin"]
@@ -52,7 +53,7 @@ def digest(image: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     output = str(tmp_path_factory.mktemp("whole") / "run")
     values = {"input": str(image), "output": output, "method": METHOD}
     values |= {"tiles": {"size": "whole"}, "cluster": {"workers": "none"}}
-    session.execute(parse(values), _Silent(), resume=False)
+    session.execute(parse(values), Silent(), resume=False)
     return session.digest_of(output)
 
 
@@ -76,18 +77,3 @@ def configure(image: Path, tmp_path: Path) -> Configure:
         return Path(output)
 
     return write
-
-
-class _Silent:
-    """A watch that says nothing."""
-
-    def __enter__(self) -> _Silent:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def begin(self, step: str, total: int) -> None: ...
-
-    def advance(self, step: str, done: int) -> None: ...
-
-    def end(self, step: str) -> None: ...

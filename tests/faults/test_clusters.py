@@ -30,17 +30,26 @@ class Clusters:
         self.started: list[Process] = []
 
     def start(self) -> tuple[str, Process]:
+        """Return the address of a new scheduler with a worker, and its process."""
+        address, scheduler = self.start_scheduler()
+        ready = self.start_worker(address)
+        wait_for(lambda: "Registered to" in ready.said(), ready)
+        return address, scheduler
+
+    def start_scheduler(self) -> tuple[str, Process]:
         """Return the address of a new scheduler, and its process."""
         file = self.folder / f"scheduler-{len(self.started)}.json"
-        common = ["--scheduler-file", str(file), "--no-dashboard"]
-        scheduler = ["dask", "scheduler", *common, "--host", "127.0.0.1", "--port", "0"]
-        worker = ["dask", "worker", *common, "--nthreads", "1", "--memory-limit", "4GB"]
-        self.started.append(start(scheduler, self.folder))
+        place = ["--scheduler-file", str(file), "--host", "127.0.0.1", "--port", "0"]
+        self.started.append(start(["dask", "scheduler", *place, "--no-dashboard"], self.folder))
         wait_for(file.exists, self.started[-1])
-        self.started.append(start([*worker, "--death-timeout", "20"], self.folder))
-        ready = self.started[-1]
-        wait_for(lambda: "Registered to" in ready.said(), ready)
-        return json.loads(file.read_text())["address"], self.started[-2]
+        return json.loads(file.read_text())["address"], self.started[-1]
+
+    def start_worker(self, address: str) -> Process:
+        """Start a worker and return its process."""
+        limits = ["--nthreads", "1", "--memory-limit", "4GB", "--death-timeout", "20"]
+        worker = ["dask", "worker", address, *limits, "--no-dashboard"]
+        self.started.append(start(worker, self.folder))
+        return self.started[-1]
 
     def stop(self) -> None:
         """Kill what is still there."""
@@ -90,6 +99,35 @@ def test_workers_gone__ends_after_patience_and_resumes(
     last = process.said().strip().splitlines()[-1]
     assert "no workers for 3 s" in last
     assert "segpipe resume" in last
+    finish(tmp_path, "resume", str(run), "--workers", "1")
+    check_result(run, digest)
+
+
+def test_workers_that_come_late__are_waited_for(
+    clusters: Clusters, configure: Configure, tmp_path: Path, digest: str
+) -> None:
+    """A batch system gives the scheduler first; and a run goes on where its cluster is gone."""
+    run = configure(pause=0.0)
+    address, scheduler = clusters.start_scheduler()
+    hasty = ("--set", "cluster.patience=1s")
+    process = segpipe(tmp_path, "run", "run.yaml", "--cluster", address, *hasty)
+    assert process.end() == 2, process.said()
+    assert "has no workers; start some, or work elsewhere" in process.said()
+    assert not run.exists()
+
+    process = segpipe(tmp_path, "run", "run.yaml", "--cluster", address)
+    wait_for(lambda: "waiting    for workers of" in process.said(), process)
+    assert "(cluster.patience)" in process.said()
+    clusters.start_worker(address)
+    wait_for(lambda: tiles_done(run) >= 1, process)
+    scheduler.signal(signal.SIGKILL)
+    assert process.end() == 1, process.said()
+
+    process = segpipe(tmp_path, "resume", str(run))
+    assert process.end() == 2, process.said()
+    assert f"cannot reach a Dask scheduler at {address}" in process.said()
+    assert "`--workers N` works on this machine" in process.said()
+    assert "Traceback" not in process.said()
     finish(tmp_path, "resume", str(run), "--workers", "1")
     check_result(run, digest)
 

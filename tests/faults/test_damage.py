@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -77,31 +76,35 @@ def test_tile_fails_always__is_named_and_can_be_resumed(
     assert reused(run) >= TILES + 5
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 5 MB: the image fits, the labels do not."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=5m", "none", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a small disk needs root")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
+@pytest.mark.parametrize("workers", ["none", 2])
 def test_disk_full__says_so_and_can_be_resumed(
-    small_disk: Path, configure: Configure, tmp_path: Path, digest: str
+    small_disk: Path, configure: Configure, tmp_path: Path, digest: str, workers: int | str
 ) -> None:
-    run = configure(small_disk / "run", workers="none", pause=0.0)
+    """The image fits, the labels do not; workers, who try again, do not blame the first try."""
+    run = configure(small_disk / "run", workers=workers, pause=0.0)
     process = segpipe(tmp_path, "run", "run.yaml")
-    assert process.end() == 1, process.said()
+    assert process.end() == 2, process.said()
     last = process.said().strip().splitlines()[-1]
-    assert "the disk is full" in last
+    assert "the disk is full (" in last
+    assert " free" in last
     assert "segpipe resume" in last
     assert "Traceback" not in process.said()
+    assert "are free where" in process.said(), "it was to be seen before"
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
     finish(tmp_path, "resume", str(run))
     check_result(run, digest)
     assert reused(run) > 0
+
+
+def test_disk_full_from_the_start__leaves_nothing_in_the_way(
+    small_disk: Path, configure: Configure, tmp_path: Path
+) -> None:
+    configure(small_disk / "run", workers="none", pause=0.0)
+    (small_disk / "fill").write_bytes(bytes(5 << 20))
+    process = segpipe(tmp_path, "run", "run.yaml")
+    assert process.end() == 2, process.said()
+    assert "cannot write to the output folder" in process.said()
+    assert "the disk is full; free some space" in process.said()
+    assert "Traceback" not in process.said()
+    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+    finish(tmp_path, "run", "run.yaml")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,44 @@ def test_stop_signal__says_how_to_go_on(
     finish(tmp_path, "resume", str(run))
     check_result(run, digest)
     assert reused(run) >= TILES + 4
+
+
+@pytest.mark.parametrize("workers", [2, "none"])
+def test_second_ctrl_c__ends_at_once(
+    configure: Configure, tmp_path: Path, digest: str, workers: int | str
+) -> None:
+    """Quietly, however much was still being closed; and the run can be gone on with."""
+    run = configure(workers=workers, pause=0.2)
+    process = segpipe(tmp_path, "run", "run.yaml")
+    wait_for(lambda: tiles_done(run) >= TILES + 2, process)
+    children = process.workers()
+    process.signal(signal.SIGINT, group=True)
+    wait_for(lambda: "once more ends at once" in process.said(), process)
+    time.sleep(0.5)
+    began = time.monotonic()
+    if process.popen.poll() is None:
+        process.signal(signal.SIGINT, group=True)
+    assert process.end() == INTERRUPTED, process.said()
+    assert time.monotonic() - began < 3
+    last = process.said().strip().splitlines()[-1]
+    assert last == f"segpipe: interrupted; finished tiles are kept: segpipe resume {run}"
+    assert "Traceback" not in process.said()
+    assert "Exception" not in process.said()
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+    finish(tmp_path, "resume", str(run))
+    check_result(run, digest)
+
+
+def test_a_signal_to_process_and_group__is_one(configure: Configure, tmp_path: Path) -> None:
+    """As `timeout` and launchers do it: the run ends in order."""
+    run = configure(workers="none", pause=0.2)
+    process = segpipe(tmp_path, "run", "run.yaml")
+    wait_for(lambda: tiles_done(run) >= 1, process)
+    process.signal(signal.SIGTERM)
+    process.signal(signal.SIGTERM, group=True)
+    assert process.end() == INTERRUPTED, process.said()
+    assert process.said().count("interrupted") == 1
 
 
 @pytest.mark.parametrize(("seed", "workers"), [(0, 2), (1, "none")])

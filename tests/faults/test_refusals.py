@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from segpipe.errors import InputError
+from segpipe.store.folder import Folder
 from tests.faults.conftest import Configure
 from tests.faults.runs import finish, segpipe, state, tiles_done, wait_for
 
@@ -31,7 +33,25 @@ def test_no_permission__is_said(configure: Configure, tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     configure(closed / "run", workers="none")
-    assert "cannot write to the output folder" in refused(tmp_path)
+    last = refused(tmp_path)
+    assert "cannot write to the output folder" in last
+    assert "permission denied; choose another `output`, or mend its rights" in last
+
+
+@pytest.mark.parametrize("said", ["Permission denied", "Read-only file system"])
+def test_no_permission__is_said_without_the_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    """Root may write anywhere, so the store is told to refuse."""
+
+    def refuse(self: Folder) -> None:
+        raise OSError(f"Unable to open file /x/.segpipe-probe-1#1: {said} (os error 13)")
+
+    monkeypatch.setattr(Folder, "objects", refuse)
+    with pytest.raises(InputError) as caught:
+        Folder(str(tmp_path / "run")).check_writable()
+    assert f"run: {said.lower()}; choose another `output`" in str(caught.value)
+    assert "probe" not in str(caught.value)
 
 
 def test_file_in_the_way__is_said(configure: Configure, tmp_path: Path) -> None:

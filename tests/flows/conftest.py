@@ -21,6 +21,7 @@ import yaml
 
 from segpipe import session
 from segpipe.config import Config
+from segpipe.progress import Silent
 
 ROOT = Path(__file__).parents[2]
 METHOD = "slic"
@@ -105,18 +106,3 @@ def wait_for(happened: object, every: float = 0.2) -> object:
             return found
         time.sleep(every)
     raise AssertionError("waited in vain")
-
-
-class Silent:
-    """A watch that says nothing."""
-
-    def __enter__(self) -> Silent:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def begin(self, step: str, total: int) -> None: ...
-
-    def advance(self, step: str, done: int) -> None: ...
-
-    def end(self, step: str) -> None: ...

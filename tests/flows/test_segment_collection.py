@@ -18,8 +18,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows.segment_collection import segment_collection
 from segpipe.collection import session as collection
+from segpipe.progress import Silent
 from segpipe.session import load_config
-from tests.flows.conftest import Silent
 from tests.flows.test_segment_mosaic import artifacts
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 
 from segpipe import session
-from tests.flows.conftest import PATIENCE, ROOT, Silent, wait_for
+from segpipe.progress import Silent
+from tests.flows.conftest import PATIENCE, ROOT, wait_for
 
 SCRIPT = str(ROOT / "flows" / "segment_mosaic.py")
 

@@ -190,6 +190,26 @@ def test_bomb__png_declares_more_than_its_bytes_can_hold(tmp_path):
     refuses(tmp_path / "a.png", "decompression bomb")
 
 
+@pytest.mark.parametrize(("height", "width"), [(0, 0), (0, 5), (5, 0)])
+def test_png__of_zero_size(tmp_path, height, width):
+    png_bomb(tmp_path / "a.png", height, width)
+    refuses(tmp_path / "a.png", f"the image has no pixels, its size is {height} x {width}")
+
+
+def test_bmp__of_zero_size(tmp_path):
+    header = struct.pack("<IiiHHIIiiII", 40, 0, 0, 1, 24, 0, 0, 0, 0, 0, 0)
+    (tmp_path / "a.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + header)
+    refuses(tmp_path / "a.bmp", "no pixels, its size is 0 x 0")
+
+
+def test_bomb__png_beyond_what_can_be_opened(tmp_path):
+    """libvips gives no reason, and libpng calls such a file damaged."""
+    png_bomb(tmp_path / "a.png", 2**31 - 1, 2**31 - 1)
+    refuses(tmp_path / "a.png", r"4,611,686,014,132,420,609 pixels.*`--set max_pixels=N`")
+    png_bomb(tmp_path / "b.png", 2**31 - 1, 1)
+    refuses(tmp_path / "b.png", "edges of up to 10,000,000: .*convert it to tiled TIFF")
+
+
 def test_bomb__png_beyond_the_limit(tmp_path):
     png_bomb(tmp_path / "a.png", 100_000, 100_000)
     refuses(tmp_path / "a.png", "10,000,000,000 pixels, allowed are 4,294,967,296.*max_pixels")

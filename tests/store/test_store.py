@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from shutil import disk_usage
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segpipe.errors import RunError
+from segpipe.errors import DiskFull, RunError
 from segpipe.store.arrays import (
     Region,
     as_pixels,
@@ -184,3 +185,31 @@ def test_records__are_never_unpickled(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     np.savez(tmp_path / "evil.npz", x=np.array([{"a": 1}], dtype=object))
     assert folder.get_arrays("evil.npz") is None
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5])
+def test_write__over_a_shard_that_was_cut_short(tmp_path: Path, keep: float) -> None:
+    """At the image border a shard is read before it is written: a half-written one in vain."""
+    folder, box = Folder(str(tmp_path)), Box((256, 256), (300, 310))
+    create_array(folder, "a", (300, 310), "uint32", (256, 256))
+    pixels = np.arange(44 * 54, dtype=np.uint32).reshape(44, 54)
+    region = Region(folder, "a", box)
+    expected = region.write(pixels)
+    shard = tmp_path / "a/c/1/1"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: int(keep * len(whole)) if keep < 1 else int(keep)])
+    assert region.write(pixels) == expected
+    assert (region.read() == pixels).all()
+
+
+def test_write__on_a_full_disk_leaves_no_half_shard(small_disk: Path) -> None:
+    folder, box = Folder(str(small_disk)), Box((0, 0), (2048, 2048))
+    create_array(folder, "a", (2048, 2048), "uint32", (2048, 2048))
+    noise = np.random.default_rng(0).integers(0, 1 << 32, (2048, 2048), np.uint32)
+    with pytest.raises(
+        DiskFull, match=r"a: the disk is full \(.* free, .* up to 17 MB\)"
+    ) as caught:
+        Region(folder, "a", box).write(noise)
+    assert "segpipe resume" in str(caught.value)
+    assert not (small_disk / "a/c/0/0").exists()
+    assert disk_usage(small_disk).free > 4_900_000
