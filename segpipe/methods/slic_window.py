@@ -142,14 +142,14 @@ def _check_halo(window: Box, inner: Box, shape: tuple[int, ...], parameters: Sli
 
 @dataclass(frozen=True)
 class _Owners:
-    """Runs of the zone, the segment (a root run) of each; of root runs, seed and size."""
+    """Runs of the zone and the segment (a root run) of each; per root run its seed; small ones."""
 
     starts: np.ndarray
     rows: np.ndarray
     owner: np.ndarray
     tainted: np.ndarray
     seed: np.ndarray
-    size: np.ndarray
+    small: np.ndarray
 
     def prove(self, part: tuple[slice, ...]) -> bool:
         """Tell if no run that meets a part of the zone is tainted."""
@@ -178,8 +178,8 @@ def _own(clusters: Clusters, zone: Box, shape: tuple[int, ...], parameters: Slic
         zone.stop[1] < shape[1],
     )
     runs, smallest = (starts, rows, root), parameters.smallest
-    owner, tainted, size = absorb(clusters.codes, runs, seed, colours, smallest, sides)
-    return _Owners(starts, rows, owner, tainted, seed, size)
+    owner, tainted, small = absorb(clusters.codes, runs, seed, colours, smallest, sides)
+    return _Owners(starts, rows, owner, tainted, seed, small)
 
 
 def _number(
@@ -200,11 +200,11 @@ def _number(
         runs = starts, rows, pixels.reshape(-1)[starts[:-1]]
     core, (above, left), (below, right) = _bounds(inner.within(frame)), inner.start, inner.stop
     seams = (above > 0, below < shape[0], left > 0, right < shape[1])
-    ids = partial(_ids, owners.starts, zone, shape[1])
-    size = None if parameters.refine else owners.size
-    known = Known(ids, partial(_colours, clusters, owners), size)
-    settled = settle(Segments(*runs, owners.owner.size, core, seams), known, parameters.smallest)
-    labels, roots = paint.number_runs(*runs, settled.heir, core)
+    count, ids = owners.owner.size, partial(_ids, owners.starts, zone, shape[1])
+    small = None if parameters.refine else owners.small
+    known = Known(ids, partial(_colours, clusters, owners), small)
+    settled = settle(Segments(*runs, count, core, seams), known, parameters.smallest)
+    labels, roots = paint.number_runs(*runs, count, core)
     numbers = np.empty(inner.shape, np.uint32)
     paint.paint(pixels, runs[1], labels, core, numbers)
     travel = 1 + np.flatnonzero(np.isin(roots, settled.travel))

@@ -62,8 +62,8 @@ def absorb(
         int32[runs]: the root run of the settled component that the run belongs to; -1: no pixel.
     tainted
         bool[runs]: the owner is not proven by this window.
-    size
-        int32[runs]: pixels of each component, at its root run.
+    left
+        int32[k]: root runs of the orphans that joined nobody, ascending.
     """
     starts, rows, root = runs
     size = _sizes(starts, root)
@@ -77,7 +77,8 @@ def absorb(
     for _ in range(ROUNDS):
         if not _round(pairs, orphans, state, seed_of_root, colours, tainted):
             break
-    return _owners(codes, starts, root, state), tainted[root], size
+    left = orphans[state[orphans] == NOBODY]
+    return _owners(codes, starts, root, state), tainted[root], left
 
 
 @njit(nogil=True, cache=True)

@@ -11,14 +11,14 @@ u64 = np.uint64
 
 
 @njit(nogil=True, cache=True)
-def look(starts, rows, owner, core, seams, count):
-    """Return int32[count] pixels of each owner in the core, and bool[count] those at seams.
+def look(starts, rows, owner, core, seams, looked, pixels, at_seam):
+    """Count the pixels in the core of the owners looked at, and mark those at seams.
 
     core = (row, row + 1 of the last, column, column + 1 of the last); seams: above, below, left,
     right.
     """
-    pixels = np.zeros(count, np.int32)
-    at_seam = np.zeros(count, np.bool_)
+    if not looked.any():
+        return
     w = starts[rows[1]]
     for y in range(core[0], core[1]):
         low = y * w + core[2]
@@ -26,14 +26,15 @@ def look(starts, rows, owner, core, seams, count):
         edge = (seams[0] and y == core[0]) or (seams[1] and y == core[1] - 1)
         for run in range(rows[y], rows[y + 1]):
             own = owner[u64(run)]
+            if own < 0 or not looked[u64(own)]:
+                continue
             begin = max(low, starts[u64(run)])
             end = min(high, starts[u64(run + 1)])
-            if own < 0 or begin >= end:
+            if begin >= end:
                 continue
             pixels[u64(own)] += end - begin
             if edge or (seams[2] and begin == low) or (seams[3] and end == high):
                 at_seam[u64(own)] = True
-    return pixels, at_seam
 
 
 @njit(nogil=True, cache=True)
@@ -42,14 +43,18 @@ def touching(starts, rows, owner, core, small):
     w = starts[rows[1]]
     pairs = np.empty((64, 2), np.int32)
     m = 0
+    if not small.any():
+        return pairs[:0].copy()
     for y in range(core[0], core[1]):
         low = y * w + core[2]
         high = y * w + core[3]
         for run in range(rows[y], rows[y + 1]):
             own = owner[u64(run)]
+            if own < 0 or not small[u64(own)]:
+                continue
             begin = max(low, starts[u64(run)])
             end = min(high, starts[u64(run + 1)])
-            if own < 0 or begin >= end or not small[u64(own)]:
+            if begin >= end:
                 continue
             if starts[run] >= low and run > rows[y]:
                 pairs, m = _pair(pairs, m, own, owner[run - 1])
@@ -63,6 +68,17 @@ def touching(starts, rows, owner, core, small):
                     pairs, m = _pair(pairs, m, own, owner[other])
                     other += 1
     return pairs[:m].copy()
+
+
+@njit(nogil=True, cache=True)
+def inherit(owner, small, heir):
+    """Put the heirs of small owners in their places."""
+    if not small.any():
+        return
+    for run in range(owner.size):
+        own = owner[u64(run)]
+        if own >= 0 and small[u64(own)]:
+            owner[u64(run)] = heir[u64(own)]
 
 
 @njit(nogil=True, cache=True)

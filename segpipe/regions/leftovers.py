@@ -26,9 +26,9 @@ import numpy as np
 
 from segpipe.passes import Record
 from segpipe.regions import rank
-from segpipe.regions.leftover_kernels import look, touching
+from segpipe.regions.leftover_kernels import inherit, look, touching
 from segpipe.regions.merge_left import gather, take_left
-from segpipe.regions.merge_rounds import FREE, NEVER, NOBODY, Graph, Merged, merge
+from segpipe.regions.merge_rounds import Graph, Merged, free, merge
 from segpipe.tiles import Grid, Tile
 
 
@@ -55,19 +55,17 @@ class Known(NamedTuple):
     """int64[k], the same in all tiles."""
     colours: Callable[[np.ndarray], np.ndarray]
     """Integers (k, C), the same in all tiles."""
-    size: np.ndarray | None
-    """int[count], at least so many pixels: all, if the segment is small. None: not known."""
+    small: np.ndarray | None
+    """Numbers of all that are small; None: it is not known who is."""
 
 
 class Settled(NamedTuple):
     """What became of the segments of a tile."""
 
-    heir: np.ndarray
-    """int32[count]: the segment that each is part of."""
     pixels: np.ndarray
-    """int32[count]: of each in the core, before any joined another."""
+    """int32[count]: of each that was small (if it was not known, of all) in the core."""
     travel: np.ndarray
-    """The heirs that may be one with others in the end."""
+    """Segments that may be one with others in the end, ascending."""
     left: Record
     """See `take_left`."""
 
@@ -79,40 +77,40 @@ def settle(segments: Segments, known: Known, min_size: int) -> Settled:
     ----------
     segments
         Those of a window with one pixel or more round the core, none only at the image's border.
+        The owners of runs are changed in place.
     known
-        Ids, colours and sizes.
+        Ids, colours, and who is small.
     min_size
         Pixels from which on a segment is settled.
 
     Notes
     -----
-    Some nanoseconds a run, and the rounds where segments are small.
+    Next to nothing if nobody is small; else some nanoseconds a run, and the rounds of `merge`.
     """
     runs = segments.starts, segments.rows, segments.owner, segments.core
-    pixels, at_seam = look(*runs, segments.seams, segments.count)
-    small = (pixels > 0) & ((pixels if known.size is None else known.size) < min_size)
+    looked = np.full(segments.count, known.small is None)
+    if known.small is not None:
+        looked[known.small] = True
+    pixels, at_seam = np.zeros(segments.count, np.int32), np.zeros(segments.count, bool)
+    look(*runs, segments.seams, looked, pixels, at_seam)
+    small = (pixels > 0) & (pixels < min_size)
     pairs = touching(*runs, small)
-    involved = small.copy()
-    involved[pairs[:, 1]] = True
-    nodes = np.flatnonzero(involved)
-    # what is not small needs no size, only to be settled; what lies beyond the core never moves
-    size = np.where(small[nodes], pixels[nodes], min_size).astype(np.int64)
+    matters = small.copy()
+    matters[pairs[:, 1]] = True
+    nodes = np.flatnonzero(matters)
     place = np.zeros(segments.count, np.int32)
     place[nodes] = np.arange(len(nodes))
-    graph = Graph(
-        ids=known.ids(nodes),
-        sums=np.column_stack([size, size[:, None] * known.colours(nodes)]),
-        moves=np.where(pixels[nodes] > 0, FREE, NEVER).astype(np.int32),
-        target=np.full(len(nodes), NOBODY, np.int32),
-        edges=place[pairs],
-        open=small[nodes] & at_seam[nodes],
-    )
+    # of what is not small only that is known, and it suffices
+    size = np.where(small[nodes], pixels[nodes], min_size).astype(np.int64)
+    sums = np.column_stack([size, size[:, None] * known.colours(nodes)])
+    graph = free(known.ids(nodes), sums, place[pairs], small[nodes] & at_seam[nodes])
     merged = merge(graph, min_size)
-    heir = np.arange(segments.count, dtype=np.int32)
-    heir[nodes] = nodes[_heirs(graph, merged)]
+    heirs = nodes[_heirs(graph, merged)]
+    place[nodes] = heirs
     beside, left = take_left(graph, merged)
-    travel = np.concatenate([nodes[merged.left], nodes[beside]])
-    return Settled(heir, pixels, np.unique(heir[travel[pixels[travel] > 0]]), left)
+    travel = np.union1d(nodes[merged.left], heirs[beside])
+    inherit(segments.owner, small, place)
+    return Settled(pixels, travel, left)
 
 
 def _heirs(graph: Graph, merged: Merged) -> np.ndarray:
@@ -131,7 +129,7 @@ class Numbered:
     ids: np.ndarray
     """int64[n], the same for the same region in every tile."""
     pixels: np.ndarray
-    """int64[n]: how many the tile has of the segment that bears this id."""
+    """int64[n]: of each that is small or was not known to be settled, how many the tile has."""
     travel: np.ndarray
     """Numbers of the regions that may be one with others, ascending."""
     left: Record
@@ -146,9 +144,7 @@ class Numbered:
 def nothing(shape: tuple[int, ...], colours: int) -> Numbered:
     """Return what there is to say of a core without pixels."""
     none = np.zeros(0, np.int64)
-    graph = Graph(
-        none, np.zeros((0, 1 + colours), np.int64), none, none, np.zeros((0, 2), np.int32), none > 0
-    )
+    graph = free(none, np.zeros((0, 1 + colours), np.int64), none.reshape(0, 2), none > 0)
     left = take_left(graph, merge(graph, 1))[1]
     return Numbered(np.zeros(shape, np.uint32), none, none, none, left)
 

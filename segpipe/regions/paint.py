@@ -44,15 +44,12 @@ def paint(codes, rows, values, bounds, out):
 
 
 @njit(nogil=True, cache=True)
-def number_runs(starts, rows, owner, heir, bounds):
-    """Return uint32[runs], the owners' heirs in `bounds` numbered 1.. by first pixel, in order.
-
-    An owner below 0 is none and gets 0.
-    """
+def number_runs(starts, rows, owner, limit, bounds):
+    """Return uint32[runs], owners (< limit) in `bounds` numbered 1.. by first pixel; the order."""
     w = starts[rows[1]]
-    rank = np.zeros(heir.size, np.uint32)
+    rank = np.zeros(limit, np.uint32)
     labels = np.zeros(owner.size, np.uint32)
-    order = np.empty(heir.size, np.int32)
+    order = np.empty(limit, np.int32)
     count = 0
     for y in range(bounds[0], bounds[1]):
         low = y * w + bounds[2]
@@ -61,7 +58,6 @@ def number_runs(starts, rows, owner, heir, bounds):
             own = owner[u64(run)]
             if own < 0 or starts[u64(run)] >= high or starts[u64(run + 1)] <= low:
                 continue
-            own = heir[u64(own)]
             if rank[u64(own)] == 0:
                 order[count] = own
                 count += 1
