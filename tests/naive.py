@@ -219,6 +219,18 @@ def without_small(owner, centre, min_size):
                 owner[p] = head
 
 
+def small_with_neighbours(labels, min_size):
+    """Labels of segments below min_size that touch another segment."""
+    touching = [
+        pair
+        for a, b in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1]))
+        for pair in ((a, b), (b, a))
+    ]
+    beside = [np.unique(a[(a != b) & (b > 0)]) for a, b in touching]
+    small = np.flatnonzero(np.bincount(labels.ravel()) < min_size)
+    return sorted(set(small[small > 0]) & set(np.concatenate(beside)))
+
+
 def around(p, h, w):
     """4-neighbours inside the image."""
     y, x = p

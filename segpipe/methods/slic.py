@@ -39,8 +39,8 @@ class Slic:
     refine: int = 0
     """Sweeps of border refinement, 0 to 20; each adds 4 pixels to the halo. 0: off."""
     min_size: int | None = None
-    """Pixels below which a connected piece joins a neighbour, default step * step // 6. Pieces that
-    lie behind several other small ones (noise, a few single pixels on photographs) stay."""
+    """Pixels below which a connected piece joins a neighbour, default step * step // 6. No smaller
+    segment is left, refined or not, except one that has no neighbour (masked all round)."""
 
     name: ClassVar[str] = "slic"
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
@@ -126,8 +126,10 @@ def slic(
 
     Notes
     -----
+    No segment of fewer than `min_size` pixels has a neighbour, after refinement too.
     *Tiling*: identical for every tiling, see `slic_window`.
-    Cost: time and memory per pixel are in ``tests/bench/bench_slic.py``.
+    Cost: the time per pixel is printed by ``tests/bench/bench_slic.py``. White noise, where nearly
+    all pieces are small, takes many times the time and memory of a photograph.
 
     Examples
     --------
