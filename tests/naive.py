@@ -53,7 +53,7 @@ def slic(colours, valid, step, compactness, iterations, min_size, sweeps):
     owner, seeds = regions(assigned, centres, valid, min_size)
     if sweeps:
         owner = refined(owner, seeds, colours, valid, step, span, unit, sweeps)
-    return numbered(owner)
+    return numbered(without_small(owner, seeds, min_size))
 
 
 def place(y, step, span):
@@ -171,6 +171,64 @@ def regions(assigned, centres, valid, min_size, rounds=4):
         for p in pixels:
             owner[p] = state.get(root, root)
     return owner, centre
+
+
+def without_small(owner, centre, min_size):
+    """Let regions below min_size join a neighbour, round by round, until none of them has one.
+
+    All small regions pick at once, by the state before the round: the neighbour of least difference
+    in colour (ties: smaller name). Who is linked by picks is one region then. If there is a region
+    of min_size in it, that takes in the others and keeps its name and colour; if not, the smallest
+    name stays, and the colour is the mean over all pixels in steps of 1/8.
+    """
+    h, w = owner.shape
+    owner = owner.copy()
+    pixels = {}
+    for p in np.ndindex(owner.shape):
+        if owner[p] >= 0:
+            pixels.setdefault(int(owner[p]), []).append(p)
+    total = {a: [len(pixels[a]) * int(v) for v in centre[a][:-2]] for a in pixels}
+    colour = {a: [8 * int(v) for v in centre[a][:-2]] for a in pixels}
+    while True:
+        picks = {}
+        for a in pixels:
+            beside = {int(owner[q]) for p in pixels[a] for q in around(p, h, w)} - {-1, a}
+            if len(pixels[a]) < min_size and beside:
+                gap = {
+                    b: sum((u - v) ** 2 for u, v in zip(colour[a], colour[b], strict=True))
+                    for b in beside
+                }
+                picks[a] = min(beside, key=lambda b: (gap[b], b))
+        if not picks:
+            return owner
+        group = {a: {a} for a in pixels}
+        for a, b in picks.items():
+            both = group[a] | group[b]
+            for member in both:
+                group[member] = both
+        for members in {id(g): g for g in group.values() if len(g) > 1}.values():
+            settled = [a for a in members if len(pixels[a]) >= min_size]
+            head = settled[0] if settled else min(members)
+            if not settled:
+                total[head] = [sum(t) for t in zip(*(total[a] for a in members), strict=True)]
+                n = sum(len(pixels[a]) for a in members)
+                colour[head] = [(16 * t + n) // (2 * n) for t in total[head]]
+            for a in members - {head}:
+                pixels[head] += pixels.pop(a)
+            for p in pixels[head]:
+                owner[p] = head
+
+
+def small_with_neighbours(labels, min_size):
+    """Labels of segments below min_size that touch another segment."""
+    touching = [
+        pair
+        for a, b in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1]))
+        for pair in ((a, b), (b, a))
+    ]
+    beside = [np.unique(a[(a != b) & (b > 0)]) for a, b in touching]
+    small = np.flatnonzero(np.bincount(labels.ravel()) < min_size)
+    return sorted(set(small[small > 0]) & set(np.concatenate(beside)))
 
 
 def around(p, h, w):

@@ -16,7 +16,7 @@ from segpipe import colour
 from segpipe.methods.ranges import is_rgb, ranges_of, ranges_pass
 from segpipe.methods.slic_window import reach, slic_regions
 from segpipe.passes import ImageInfo, Output, Pass, Window
-from segpipe.regions import rank
+from segpipe.regions import leftovers
 from segpipe.regions.finish import label_pass, relabel
 from segpipe.tiles import Grid
 
@@ -39,8 +39,8 @@ class Slic:
     refine: int = 0
     """Sweeps of border refinement, 0 to 20; each adds 4 pixels to the halo. 0: off."""
     min_size: int | None = None
-    """Pixels below which a connected piece joins a neighbour, default step * step // 6. Pieces that
-    lie behind several other small ones (noise, a few single pixels on photographs) stay."""
+    """Pixels below which a connected piece joins a neighbour, default step * step // 6. No smaller
+    segment is left, refined or not, except one that has no neighbour (masked all round)."""
 
     name: ClassVar[str] = "slic"
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
@@ -77,7 +77,7 @@ class Slic:
             reads=arrays,
             writes={"regions": "uint32"},
             halo=reach(self),
-            solve=rank.solve,
+            solve=partial(leftovers.solve, self.smallest),
             bytes_per_pixel=20 + 4 * image.channels,
             cost_ns=20.0,
         )
@@ -126,8 +126,10 @@ def slic(
 
     Notes
     -----
+    No segment of fewer than `min_size` pixels has a neighbour, after refinement too.
     *Tiling*: identical for every tiling, see `slic_window`.
-    Cost: time and memory per pixel are in ``tests/bench/bench_slic.py``.
+    Cost: the time per pixel is printed by ``tests/bench/bench_slic.py``. White noise, where nearly
+    all pieces are small, takes many times the time and memory of a photograph.
 
     Examples
     --------
@@ -150,7 +152,7 @@ def slic(
     if h * w > IN_ONE_PIECE:
         return _by_tiles(image, valid, parameters, scale)
     core = (slice(0, h), slice(0, w))
-    return slic_regions(image, valid, (0, 0), (h, w), core, parameters, scale)[0]
+    return slic_regions(image, valid, (0, 0), (h, w), core, parameters, scale).regions
 
 
 def _by_tiles(
@@ -163,12 +165,12 @@ def _by_tiles(
     for tile in grid.tiles(reach(parameters)):
         part = tile.window.slices
         known_here = None if valid is None else valid[part]
-        found, ids = slic_regions(
+        found = slic_regions(
             image[part], known_here, tile.window.start, shape, tile.inner, parameters, scale
         )
-        labels[tile.core.slices] = found
-        records.append(rank.summary(found, ids, tile, shape))
-    ranks = rank.solve(records, grid)
+        labels[tile.core.slices] = found.regions
+        records.append(found.record(tile, shape))
+    ranks = leftovers.solve(parameters.smallest, records, grid)
     for tile, record in zip(grid.tiles(), records, strict=True):
         table = ranks.table(tile, record).astype(np.uint32)
         labels[tile.core.slices] = relabel(labels[tile.core.slices], table)
@@ -180,5 +182,5 @@ def _cut(parameters: Slic, window: Window, scale: colour.Scaling | None) -> Outp
     image, mask = window.arrays["image"], window.arrays.get("mask")
     shape, origin = window.grid.shape, window.tile.window.start
     valid = colour.known(image, mask)
-    regions, ids = slic_regions(image, valid, origin, shape, window.tile.inner, parameters, scale)
-    return Output({"regions": regions}, rank.summary(regions, ids, window.tile, shape))
+    found = slic_regions(image, valid, origin, shape, window.tile.inner, parameters, scale)
+    return Output({"regions": found.regions}, found.record(window.tile, shape))

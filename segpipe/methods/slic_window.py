@@ -13,7 +13,9 @@ Rules (S = step, c = S // 2; blocks and cells lie on the GLOBAL lattice; all are
   update    a seed moves to the mean, rounded half up, of its pixels in the sampled rows of its
             cells: rows q//2, q//2 + q, .. with q = S//4, at least 1 and at most 4
   result    assignment of all pixels, 4-connected components, small ones absorbed (`absorb`),
-            borders refined (`refine`) with the seeds' last centres as frozen statistics
+            borders refined (`refine`) with the seeds' last centres as frozen statistics; what is
+            smaller than min_size then, and has a neighbour, is merged (`leftovers`, by the rules
+            of `merge_rounds`; a segment's values are the last colour of its seed, at every pixel)
   no pixel  what lies beyond the image's border is treated as masked: it takes no part in anything
 
 The original looks in a 2S x 2S window round each moving seed, about four candidates for a pixel;
@@ -22,16 +24,20 @@ the cells give each pixel exactly four, fixed ones, and so bound what a pixel de
 Reach, in pixels round the core
   4 r                  r sweeps of refinement (`refine`)
   2S (ROUNDS + 1)      owners: a component lies in the 2S x 2S box of the four cells round its seed,
-                       so they follow from the codes less than ROUNDS + 1 boxes away (`absorb`)
+                       so they follow from the codes less than ROUNDS + 1 boxes away (`absorb`),
+                       and those of the pixels next to the core from the codes so far away
   S (iterations + 2)   codes: a pixel depends on its cell's four seeds, a seed's mean on its four
                        cells, so on the eight seeds round it, once per iteration; a first colour
                        is looked up inside the block: with the rest of the blocks that the cell
                        cuts, iterations + 2 blocks at most
+What is merged at last has no reach: a tile leaves what its core and the pixels next to it do not
+tell, and it is decided for the whole image (`leftovers`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +47,8 @@ from segpipe.methods.slic_clusters import Clusters, Source, clip, cluster, place
 from segpipe.methods.slic_code_kernels import seeds_of_roots
 from segpipe.regions import paint
 from segpipe.regions.absorb import ROUNDS, absorb
-from segpipe.regions.components import components
+from segpipe.regions.components import components, runs_of
+from segpipe.regions.leftovers import Known, Numbered, Segments, nothing, settle
 from segpipe.regions.refine import REACH_PER_SWEEP, refine
 from segpipe.tiles import Box
 
@@ -68,7 +75,7 @@ def slic_regions(
     core: tuple[slice, ...],
     parameters: Slic,
     scale: colour.Scaling | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Numbered:
     """Segment the core of a window.
 
     Parameters
@@ -88,10 +95,9 @@ def slic_regions(
 
     Returns
     -------
-    regions
-        uint32 over the core: 0 = no pixel, else 1..n in raster order of first pixels in the core.
-    ids
-        int64[n]: the same number for the same region in every tile (its root pixel, y * width + x).
+    Numbered
+        The regions; ids are root pixels (y * width + x). If the core is the whole image, no region
+        of fewer than min_size pixels has a neighbour; else `leftovers.solve` gives what is missing.
 
     Raises
     ------
@@ -110,10 +116,10 @@ def slic_regions(
     )
     _check_halo(window, inner, shape, parameters)
     if valid is not None and not valid[core].any():
-        return np.zeros(inner.shape, np.uint32), np.zeros(0, np.int64)
+        return nothing(inner.shape, image.shape[2])
     source = Source(image, valid, window, shape, scale)
     margin = REACH_PER_SWEEP * parameters.refine
-    needed = inner.grown(margin, shape)
+    needed = inner.grown(margin + 1, shape)
     for blocks in (NEAR, FAR):
         zone = clip(inner.grown(margin + blocks * parameters.step, shape), window)
         clusters = cluster(source, zone, parameters)
@@ -136,13 +142,14 @@ def _check_halo(window: Box, inner: Box, shape: tuple[int, ...], parameters: Sli
 
 @dataclass(frozen=True)
 class _Owners:
-    """Runs of the zone, the region (a root run) each belongs to, and each region's seed."""
+    """Runs of the zone and the segment (a root run) of each; per root run its seed; small ones."""
 
     starts: np.ndarray
     rows: np.ndarray
     owner: np.ndarray
     tainted: np.ndarray
     seed: np.ndarray
+    small: np.ndarray
 
     def prove(self, part: tuple[slice, ...]) -> bool:
         """Tell if no run that meets a part of the zone is tainted."""
@@ -170,9 +177,9 @@ def _own(clusters: Clusters, zone: Box, shape: tuple[int, ...], parameters: Slic
         zone.start[1] > 0,
         zone.stop[1] < shape[1],
     )
-    smallest = parameters.smallest
-    owner, tainted = absorb(clusters.codes, (starts, rows, root), seed, colours, smallest, sides)
-    return _Owners(starts, rows, owner, tainted, seed)
+    runs, smallest = (starts, rows, root), parameters.smallest
+    owner, tainted, small = absorb(clusters.codes, runs, seed, colours, smallest, sides)
+    return _Owners(starts, rows, owner, tainted, seed, small)
 
 
 def _number(
@@ -182,28 +189,45 @@ def _number(
     inner: Box,
     parameters: Slic,
     shape: tuple[int, ...],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Paint the owners, refine their borders, and number the regions of the core."""
-    part = inner.within(zone)
-    numbers = np.empty(inner.shape, np.uint32)
+) -> Numbered:
+    """Refine borders, merge what is small, and number the regions of the core."""
+    pixels, runs, frame = clusters.codes, (owners.starts, owners.rows, owners.owner), zone
     if parameters.refine:
-        regions = np.empty(zone.shape, np.int32)
-        everywhere = _bounds(zone.within(zone))
-        paint.paint(clusters.codes, owners.rows, owners.owner, everywhere, regions)
-        regions = _refined(regions, clusters, owners, zone, parameters)
-        roots = paint.number_pixels(regions[part], owners.owner.size, numbers)
-    else:
-        bounds = _bounds(part)
-        labels, roots = paint.number_runs(owners.starts, owners.rows, owners.owner, bounds)
-        paint.paint(clusters.codes, owners.rows, labels, bounds, numbers)
-    y, x = np.divmod(owners.starts[roots].astype(np.int64), zone.shape[1])
-    return numbers, (y + zone.start[0]) * shape[1] + x + zone.start[1]
+        frame = inner.grown(1, shape)
+        refined = _refined(clusters, owners, zone, parameters)
+        pixels = np.ascontiguousarray(refined[frame.within(zone)])
+        starts, rows = runs_of(pixels)
+        runs = starts, rows, pixels.reshape(-1)[starts[:-1]]
+    core, (above, left), (below, right) = _bounds(inner.within(frame)), inner.start, inner.stop
+    seams = (above > 0, below < shape[0], left > 0, right < shape[1])
+    count, ids = owners.owner.size, partial(_ids, owners.starts, zone, shape[1])
+    small = None if parameters.refine else owners.small
+    known = Known(ids, partial(_colours, clusters, owners), small)
+    settled = settle(Segments(*runs, count, core, seams), known, parameters.smallest)
+    labels, roots = paint.number_runs(*runs, count, core)
+    numbers = np.empty(inner.shape, np.uint32)
+    paint.paint(pixels, runs[1], labels, core, numbers)
+    travel = 1 + np.flatnonzero(np.isin(roots, settled.travel))
+    return Numbered(numbers, ids(roots), settled.pixels[roots], travel, settled.left)
 
 
-def _refined(
-    regions: np.ndarray, clusters: Clusters, owners: _Owners, zone: Box, parameters: Slic
-) -> np.ndarray:
-    """Refine the zone's borders; places count from the first seed's lattice point."""
+def _ids(starts: np.ndarray, zone: Box, width: int, roots: np.ndarray) -> np.ndarray:
+    """Return the root pixels of segments, y * width + x of the image."""
+    y, x = np.divmod(starts[roots].astype(np.int64), zone.shape[1])
+    return (y + zone.start[0]) * width + x + zone.start[1]
+
+
+def _colours(clusters: Clusters, owners: _Owners, roots: np.ndarray) -> np.ndarray:
+    """Return the last colours of the seeds of segments."""
+    centres = clusters.centres.reshape(-1, clusters.centres.shape[2])
+    return centres[owners.seed[roots], :-2]
+
+
+def _refined(clusters: Clusters, owners: _Owners, zone: Box, parameters: Slic) -> np.ndarray:
+    """Return the zone's segments, borders refined; places count from the first lattice point."""
+    regions = np.empty(zone.shape, np.int32)
+    everywhere = _bounds(zone.within(zone))
+    paint.paint(clusters.codes, owners.rows, owners.owner, everywhere, regions)
     step, span = parameters.step, clusters.span
     centres = clusters.centres.copy()
     centres[..., -2] += np.arange(centres.shape[0], dtype=np.int32)[:, None] * span

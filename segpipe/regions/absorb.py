@@ -3,7 +3,8 @@
 Components of at least `min_size` pixels are *settled*; the others are *orphans*. In every round
 each orphan that touches a settled component, or an orphan that joined one in an earlier round,
 joins the one whose seed is closest in colour (ties: the one whose root pixel comes first). All
-orphans of a round decide on the state before it. After `ROUNDS` rounds what is left stays as it is.
+orphans of a round decide on the state before it. What is left after `ROUNDS` rounds is left to
+`leftovers`.
 
 Reach. Let every component lie in a box of B x B pixels (SLIC: B = 2 step), beyond which its code
 cannot go on. A pixel's component (size, root) follows from the codes at most B - 1 pixels away.
@@ -37,7 +38,7 @@ def absorb(
     colours: np.ndarray,
     min_size: int,
     open_sides: tuple[bool, bool, bool, bool],
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Decide the owner of every component.
 
     Parameters
@@ -61,6 +62,8 @@ def absorb(
         int32[runs]: the root run of the settled component that the run belongs to; -1: no pixel.
     tainted
         bool[runs]: the owner is not proven by this window.
+    left
+        int32[k]: root runs of the orphans that joined nobody, ascending.
     """
     starts, rows, root = runs
     size = _sizes(starts, root)
@@ -74,7 +77,8 @@ def absorb(
     for _ in range(ROUNDS):
         if not _round(pairs, orphans, state, seed_of_root, colours, tainted):
             break
-    return _owners(codes, starts, root, state), tainted[root]
+    left = orphans[state[orphans] == NOBODY]
+    return _owners(codes, starts, root, state), tainted[root], left
 
 
 @njit(nogil=True, cache=True)
@@ -142,7 +146,7 @@ def _neighbours(codes, starts, rows, root, number):
                 if 0 <= y + side < rows.size - 1:
                     end = starts[run + 1] + side * w
                     high = rows[y + side + 1]
-                    other = _run_at(starts, rows[y + side], high, starts[run] + side * w)
+                    other = run_at(starts, rows[y + side], high, starts[run] + side * w)
                     while other < high and starts[other] < end:
                         m += _pair(flat, starts, root, number, run, other, pairs, m)
                         other += 1
@@ -160,7 +164,7 @@ def _pair(flat, starts, root, number, run, other, pairs, m):
 
 
 @njit(nogil=True, cache=True)
-def _run_at(starts, low, high, pixel):
+def run_at(starts, low, high, pixel):
     """Return the run among low .. high - 1 that contains the pixel."""
     while high - low > 1:
         middle = (low + high) >> 1

@@ -52,16 +52,22 @@ def components(
         raise ValueError(
             f"a window may have up to 2^31 - 1 pixels, got {h} x {w}; take smaller tiles"
         )
-    rows = _count_runs(codes)
-    count = int(rows[h])
-    starts = np.empty(count + 1, np.int32)
-    _find_runs(codes, rows, starts)
+    starts, rows = runs_of(codes)
+    count = len(starts) - 1
     code = np.empty(count, codes.dtype)
     root = np.empty(count, np.int32)
     skip = none is not None
     _plant(codes.reshape(-1), starts, code, root, skip, codes.dtype.type(none or 0))
     _join_rows(code, starts, rows, (w, connectivity - 1), root)
     return starts, rows, root
+
+
+def runs_of(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return `starts` and `rows` of the runs of equal code (see `components`)."""
+    rows = _count_runs(codes)
+    starts = np.empty(int(rows[-1]) + 1, np.int32)
+    _find_runs(codes, rows, starts)
+    return starts, rows
 
 
 @njit(nogil=True, cache=True)

@@ -27,7 +27,8 @@ import numpy as np
 from segpipe.passes import ImageInfo, Output, Pass, Record, Solution, Window
 from segpipe.regions import join, merge_tile, rank
 from segpipe.regions.finish import relabel
-from segpipe.regions.merge_rounds import FREE, NEVER, NOBODY, Graph, merge
+from segpipe.regions.merge_left import gather
+from segpipe.regions.merge_rounds import NEVER, NOBODY, Graph, merge
 from segpipe.tiles import Grid, Tile
 
 Values = Callable[[Window, Any], np.ndarray]
@@ -154,48 +155,23 @@ class Decided:
 
 def _solve(min_size: int, records: Sequence[Record], _grid: Grid, joined: Joined) -> Decided:
     """Run the rounds on what all tiles left."""
-    free = [record["moves"] == FREE for record in records]
-    every = np.concatenate([r["ids"][f] for r, f in zip(records, free, strict=True)])
-    ids, where = np.unique(every, return_index=True)
-    sums = np.concatenate([r["sums"][f] for r, f in zip(records, free, strict=True)])[where]
-    count = len(ids)
-    columns: list[tuple[np.ndarray, ...]] = [
-        (ids, sums, np.full(count, FREE), np.full(count, NOBODY))
-    ]
-    edges = []
-    for record, mine in zip(records, free, strict=True):
-        # a part that several tiles left is one node; scripted ones are the tile's own
-        place = np.where(mine, np.searchsorted(ids, record["ids"]), 0)
-        place[~mine] = count + np.arange(np.count_nonzero(~mine))
-        count += int(np.count_nonzero(~mine))
-        target = record["target"][~mine]
-        onward = np.where(target >= 0, place[target], NOBODY)
-        columns.append(
-            (record["ids"][~mine], record["sums"][~mine], record["moves"][~mine], onward)
-        )
-        edges.append(place[record["edges"]])
+    left, count = gather(records)
     pairs = joined.touching
     small = joined.sums[:, 0] < min_size
     pairs = pairs[small[pairs].any(axis=1)]
     large = np.flatnonzero(~small)
-    at_seam = np.searchsorted(ids, joined.known)
-    at_seam[large] = count + np.arange(len(large))
-    stay = np.full(len(large), NEVER), np.full(len(large), NOBODY)
-    columns.append((joined.known[large], joined.sums[large], *stay))
-    edges.append(at_seam[pairs])
-    every_id, every_sum, moves, targets = (
-        np.concatenate(column) for column in zip(*columns, strict=True)
-    )
+    node = np.searchsorted(left.ids[:count], joined.known)
+    node[large] = len(left.ids) + np.arange(len(large))
     whole = Graph(
-        every_id,
-        every_sum,
-        moves.astype(np.int32),
-        targets.astype(np.int32),
-        edges=np.concatenate(edges).astype(np.int32),
-        open=np.zeros(count + len(large), bool),
+        np.concatenate([left.ids, joined.known[large]]),
+        np.concatenate([left.sums, joined.sums[large]]),
+        np.concatenate([left.moves, np.full(len(large), NEVER, np.int32)]),
+        np.concatenate([left.target, np.full(len(large), NOBODY, np.int32)]),
+        np.concatenate([left.edges, node[pairs].astype(np.int32)]),
+        np.zeros(len(left.ids) + len(large), bool),
     )
     merged = merge(whole, min_size)
-    return Decided(ids, merged.ids[merged.ends()[: len(ids)]])
+    return Decided(left.ids[:count], merged.ids[merged.ends()[:count]])
 
 
 def _number(window: Window, named: tuple[np.ndarray, np.ndarray]) -> Output:

@@ -11,7 +11,8 @@ from numba import njit
 
 from segpipe.passes import Record
 from segpipe.regions.finish import relabel
-from segpipe.regions.merge_rounds import FREE, NEVER, NOBODY, Graph, Merged, free
+from segpipe.regions.merge_left import take_left
+from segpipe.regions.merge_rounds import Graph, Merged, free
 from segpipe.tiles import Tile
 
 
@@ -124,9 +125,8 @@ def leave(
     table
         uint32[n + 1]: the piece that each part belongs to; a part that is left is one of its own.
     record
-        ``ids``, ``sums``, ``moves``, ``target``, ``edges``: the graph of what is left, with
-        scripted neighbours; ``piece``, ``name``, ``is_left``: the ids of all pieces that may be
-        one with another, in this tile or beyond.
+        See `take_left`; and ``piece``, ``name``, ``is_left``: the ids of all pieces that may be one
+        with another, in this tile or beyond.
     """
     ends = merged.ends()
     left = merged.left
@@ -138,39 +138,16 @@ def leave(
     table = np.zeros(len(node), np.uint32)
     table[1:] = piece_of[key]
 
-    near = tile.edges[left[tile.edges].any(axis=1)]
-    near = np.unique(np.sort(near, axis=1), axis=0)
-    stays = np.flatnonzero(left & np.isin(np.arange(len(left)), mine))
-    scripted = _onward(near[~left[near]], merged.target)
-    nodes = np.concatenate([stays, scripted])
-    place = np.full(len(ends) + 1, NOBODY)
-    place[nodes] = np.arange(len(nodes))
-    moves = np.where(np.arange(len(nodes)) < len(stays), FREE, merged.moves[nodes])
-    target = np.where(moves > NEVER, place[merged.target[nodes]], NOBODY)
-
+    beside, record = take_left(tile, merged)
+    stays = np.flatnonzero(left)
     at_seam = np.unique(node[numbers])
-    ended = np.unique(np.concatenate([ends[scripted], at_seam[~left[at_seam]]]))
-    named = np.concatenate([stays, np.unique(ends[ended])])
-    return table, {
-        "ids": merged.ids[nodes],
-        "sums": merged.sums[nodes],
-        "moves": moves.astype(np.int32),
-        "target": target.astype(np.int32),
-        "edges": place[near].astype(np.int32),
+    ended = np.unique(ends[np.concatenate([beside, at_seam[~left[at_seam]]])])
+    named = np.concatenate([stays, ended])
+    return table, record | {
         "piece": piece_of[named].astype(np.int32),
         "name": merged.ids[named],
         "is_left": np.arange(len(named)) < len(stays),
     }
-
-
-def _onward(begin: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return the nodes and all that they become."""
-    found = np.unique(begin)
-    while True:
-        more = np.union1d(found, target[found][target[found] >= 0])
-        if len(more) == len(found):
-            return found
-        found = more
 
 
 def number(

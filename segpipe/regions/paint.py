@@ -44,12 +44,12 @@ def paint(codes, rows, values, bounds, out):
 
 
 @njit(nogil=True, cache=True)
-def number_runs(starts, rows, owner, bounds):
-    """Return uint32[runs], the owners in `bounds` numbered 1.. by first pixel, and their order."""
+def number_runs(starts, rows, owner, limit, bounds):
+    """Return uint32[runs], owners (< limit) in `bounds` numbered 1.. by first pixel; the order."""
     w = starts[rows[1]]
-    rank = np.zeros(owner.size, np.uint32)
+    rank = np.zeros(limit, np.uint32)
     labels = np.zeros(owner.size, np.uint32)
-    order = np.empty(owner.size, np.int32)
+    order = np.empty(limit, np.int32)
     count = 0
     for y in range(bounds[0], bounds[1]):
         low = y * w + bounds[2]
@@ -64,23 +64,6 @@ def number_runs(starts, rows, owner, bounds):
                 rank[u64(own)] = count
             labels[u64(run)] = rank[u64(own)]
     return labels, order[:count].copy()
-
-
-@njit(nogil=True, cache=True)
-def number_pixels(regions, limit, out):
-    """Write the rank, 1.. by first pixel, of regions[h, w] (-1: none, 0); return their order."""
-    rank = np.zeros(limit, np.uint32)
-    order = np.empty(limit, np.int32)
-    count = 0
-    for y in range(regions.shape[0]):
-        for x in range(regions.shape[1]):
-            region = regions[u64(y), u64(x)]
-            if region >= 0 and rank[u64(region)] == 0:
-                order[count] = region
-                count += 1
-                rank[u64(region)] = count
-            out[u64(y), u64(x)] = rank[u64(region)] if region >= 0 else 0
-    return order[:count].copy()
 
 
 @njit(nogil=True, cache=True)

@@ -10,7 +10,7 @@ raster order, gives every row segment its offset; a region's label is its rank b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ def summary(
     tile: Tile,
     shape: Sequence[int],
     n: int | None = None,
+    travel: np.ndarray | None = None,
 ) -> Record:
     """Summarise a tile's regions for `solve`.
 
@@ -44,18 +45,22 @@ def summary(
         (height, width) of the whole image.
     n
         Number of regions, needed where there are no ids.
+    travel
+        Numbers of regions that may get the id of another one before `solve`; None: at seams only.
 
     Returns
     -------
     Record
-        ``rows`` int32: regions that begin in each row of the core; for the regions at seams
-        ``border`` int32 (number here), ``first`` int64 (first pixel here, y * width + x), ``id``;
-        what `rim.outline` says.
+        ``rows`` int32: regions that begin in each row of the core; for the regions at seams (and
+        in `travel`) ``border`` int32 (number here), ``first`` int64 (first pixel here,
+        y * width + x), ``id``; what `rim.outline` says.
     """
     first = _first_pixels(regions, (n or 0) if ids is None else len(ids))
     width = regions.shape[1]
     rows = np.bincount(first // width, minlength=regions.shape[0]).astype(np.int32)
     border = seam_regions(regions, tile, shape)
+    if travel is not None:
+        border = np.union1d(border, travel).astype(np.int32)
     y, x = np.divmod(first[border - 1], width)
     at = (y + tile.core.start[0]) * shape[1] + x + tile.core.start[1]
     record = {"rows": rows, "border": border, "first": at} | rim.outline(regions)
@@ -118,6 +123,8 @@ class Ranks:
     records: Sequence[Record]
     """Per tile, what it sent."""
     grid: Grid
+    notes: dict[str, int] = field(default_factory=dict)
+    """What the run's record says of it."""
 
     def for_tile(self, tile: Tile, record: Record) -> Numbering:
         """Return the labels of the tile's regions, and what lies round it."""

@@ -62,7 +62,8 @@ def ring_labels(
         record, labels = rims(other)
         table = np.full(int(record["rim"].max()) + 1, UNKNOWN, np.int64)
         table[0] = 0
-        table[record["border"]] = labels
+        here = record["border"] < len(table)  # others lie inside that tile
+        table[record["border"][here]] = labels[here]
         line = np.repeat(table[record["rim"]], record["rim_runs"])
         begin = 0
         for k, strip in enumerate(_strips(grid.core(other))):

@@ -53,7 +53,8 @@ STAGES = {
     "components": [(slic_window, "components")],
     "absorption": [(slic_window, "absorb"), (slic_window, "seeds_of_roots")],
     "refinement": [(slic_window, "refine")],
-    "numbering": [(paint, n) for n in ("number_runs", "number_pixels", "paint")],
+    "small segments": [(slic_window, "settle")],
+    "numbering": [(paint, n) for n in ("number_runs", "paint")],
 }
 
 
@@ -65,10 +66,12 @@ def main():
     )
     print(f"image     {image.shape[0]} x {image.shape[1]} from {arguments.image}, mirrored, varied")
     pixels = image.shape[0] * image.shape[1]
+    noise = np.random.default_rng(0).integers(0, 256, image.shape, np.uint8)
     runs = {
         "segpipe": lambda: timed(slic, image),
         "segpipe, refine=2": lambda: timed(slic, image, refine=2),
         "segpipe, refine=4": lambda: timed(slic, image, refine=4),
+        "segpipe, white noise": lambda: timed(slic, noise),
     }
     with tempfile.TemporaryDirectory() as folder:
         if arguments.fast_slic_python:

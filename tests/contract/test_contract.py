@@ -22,7 +22,11 @@ QUICK = {
     "seeded-growing": [
         {"seeds": [[0, 20], [0, 21, 7], [0, 80, 7], [0, 149]], "rounds": 1},
     ],
-    "slic": [{"step": 8, "iterations": 3}, {"step": 11, "iterations": 2, "refine": 2}],
+    "slic": [
+        {"step": 8, "iterations": 3},
+        {"step": 11, "iterations": 2, "refine": 2},
+        {"step": 12, "iterations": 1, "min_size": 144},
+    ],
     "region-merging": [
         {"threshold": 2},
         {"criterion": "baatz"},

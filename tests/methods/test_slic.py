@@ -10,6 +10,7 @@ from segpipe import colour
 from segpipe.methods import slic_window
 from segpipe.methods.slic import Slic, slic
 from segpipe.methods.slic_window import reach, slic_regions
+from segpipe.regions import leftovers
 from segpipe.tiles import Grid
 from tests import naive
 
@@ -39,6 +40,20 @@ def noise(height, width, channels=3):
 def checkerboard(height, width, size):
     y, x = np.mgrid[:height, :width]
     return gray((y // size + x // size) % 2 * 255)
+
+
+def speckle(height, width):
+    """A radar image of one look: the brightness of every pixel is a draw of its own."""
+    y, x = np.mgrid[:height, :width]
+    ground = 90 + 60 * np.sin(y / 31) * np.cos(x / 23)
+    drawn = np.random.default_rng(3).exponential(size=(height, width))
+    return np.clip(ground * drawn, 0, 65535).astype(np.uint16)[..., None]
+
+
+def stripes(height, width):
+    """Lines one pixel wide in three colours: every piece is thin and short, none is settled."""
+    colours = np.array([[250, 20, 20], [20, 250, 20], [20, 20, 250]], np.uint8)
+    return np.repeat(colours[np.arange(width) % 3][None], height, axis=0)
 
 
 def rings(height, width):
@@ -87,6 +102,8 @@ IMAGES = {
     "two levels": gray(np.where(np.arange(60) < 31, 40, 200)[None].repeat(45, 0)),
     "checkerboard 1": checkerboard(45, 50, 1),
     "checkerboard 5": checkerboard(45, 50, 5),
+    "speckle": speckle(45, 40),
+    "stripes": stripes(50, 61),
     "gray": photo(45, 50)[..., 0],
     "gray uint16": photo(45, 50)[..., :1].astype(np.uint16) * 200,
     "int16, 2 channels": photo(45, 50)[..., :2].astype(np.int16) * 100 - 9000,
@@ -187,30 +204,26 @@ def test_slic__raises_on_bad_image():
         slic(photo(4, 4), mask=np.ones((3, 3), bool))
 
 
-def windows(image, valid, size, parameters, halo):
-    """Yield each tile's core slices, regions and ids, in shuffled order."""
-    grid = Grid(image.shape[:2], size)
-    scale = scaling_of(image, valid)
+def stitched(image, valid, size, parameters, halo=None):
+    """Labels of all pixels, computed tile by tile in shuffled order."""
+    shape = image.shape[:2]
+    grid, scale = Grid(shape, size), scaling_of(image, valid)
+    halo = reach(parameters) if halo is None else halo
+    parts, records = np.zeros(shape, np.uint32), [{} for _ in range(len(grid))]
     for number in np.random.default_rng(7).permutation(len(grid)):
         tile = grid.tile(int(number), halo)
         index = tile.window.slices
-        part = None if valid is None else valid[index]
-        start, shape = tile.window.start, image.shape[:2]
-        yield (
-            tile.core.slices,
-            *slic_regions(image[index], part, start, shape, tile.inner, parameters, scale),
-        )
-
-
-def stitched(image, valid, size, parameters, halo=None):
-    """Global ids of all pixels, computed tile by tile."""
-    out = np.full(image.shape[:2], -2, np.int64)
-    halo = reach(parameters) if halo is None else halo
-    for core, regions, ids in windows(image, valid, size, parameters, halo):
+        mask, start = None if valid is None else valid[index], tile.window.start
+        found = slic_regions(image[index], mask, start, shape, tile.inner, parameters, scale)
+        regions, ids = found.regions, found.ids
         first = np.unique(regions, return_index=True)[1][int(regions.min() > 0) - 1 or None :]
         assert (np.diff(first) > 0).all()  # numbered by first pixel in the core
         assert regions.max(initial=0) == len(ids) == len(np.unique(ids))
-        out[core] = np.concatenate([[-1], ids])[regions]
+        parts[tile.core.slices], records[number] = regions, found.record(tile, shape)
+    ranks = leftovers.solve(parameters.smallest, records, grid)
+    out = np.zeros(shape, np.int64)
+    for tile, record in zip(grid.tiles(), records, strict=True):
+        out[tile.core.slices] = ranks.table(tile, record)[parts[tile.core.slices]]
     return out
 
 
@@ -222,6 +235,9 @@ TILED = {
     "constant": (gray(np.full((500, 500), 93)), None),
     "checkerboard 1": (checkerboard(500, 450, 1), None),
     "checkerboard 5": (checkerboard(450, 500, 5), None),
+    "speckle": (speckle(450, 500), None),
+    "speckle, rings": (speckle(300, 320), rings(300, 320)),
+    "stripes": (stripes(430, 450), None),
     "4 channels": (np.dstack([photo(300, 320), noise(300, 320, 1)]), None),
     "float": (photo(300, 320)[..., :1].astype(np.float32), rings(300, 320)),
 }
@@ -233,19 +249,41 @@ TILED = {
         (Slic(), (192, 211)),
         (Slic(step=8, iterations=4, refine=3), (100, 137)),
         (Slic(step=5, iterations=2), (130, 97)),
+        (Slic(step=12, iterations=1, min_size=144), (90, 120)),
     ],
     ids=str,
 )
 @pytest.mark.parametrize("name", TILED)
 def test_tiles__equal_whole(name, parameters, size):
-    """All tiles together give the ids of the whole image, which are one tile's."""
+    """All tiles together give the labels of the plain function on the whole image."""
     image, valid = TILED[name]
-    whole = stitched(image, valid, image.shape[:2], parameters)
-    np.testing.assert_array_equal(stitched(image, valid, size, parameters), whole)
     labels = run(image, parameters, valid)
-    ids = np.unique(whole[whole >= 0])
-    assert labels.max() == len(ids)
-    assert len(np.unique(np.stack([labels[whole >= 0], whole[whole >= 0]]), axis=1)[0]) == len(ids)
+    np.testing.assert_array_equal(stitched(image, valid, size, parameters), labels)
+
+
+@pytest.mark.parametrize("refine", [0, 4])
+@pytest.mark.parametrize("name", TILED)
+def test_slic__leaves_no_small_segment_that_has_a_neighbour(name, refine):
+    image, valid = TILED[name]
+    for parameters in (Slic(refine=refine), Slic(8, iterations=2, refine=refine, min_size=64)):
+        labels = run(image, parameters, valid)
+        assert not naive.small_with_neighbours(labels, parameters.smallest)
+
+
+def test_slic__pieces_without_neighbours_stay():
+    mask = np.zeros((40, 40), bool)
+    mask[3, 5:9] = mask[20:23, 10:12] = mask[30, 30] = True
+    mask[5:36, 18:28] = True
+    sizes = np.bincount(slic(noise(40, 40), mask=mask, min_size=200)[mask])
+    assert sorted(sizes[1:]) == [1, 4, 6, 310]
+
+
+@pytest.mark.parametrize("name", ["noise", "speckle", "stripes"])
+def test_slic__larger_min_size_gives_fewer_segments(name):
+    image = TILED[name][0][:260, :260]
+    counts = [slic(image, step=16, min_size=n).max() for n in (1, 2, 4, 10, 20, 42, 90, 180, 256)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] < 260 * 260 / 256
 
 
 def test_tiles__random_sizes_on_real_image(data):
@@ -307,10 +345,10 @@ def test_tiles__empty_core_returns_at_once(monkeypatch):
     valid[:100] = True
     monkeypatch.setattr(slic_window, "cluster", None)
     core = (slice(200, 400), slice(0, 400))
-    regions, ids = slic_regions(image, valid, (0, 0), (400, 400), core, parameters)
-    assert not regions.any()
-    assert regions.shape == (200, 400)
-    assert len(ids) == 0
+    found = slic_regions(image, valid, (0, 0), (400, 400), core, parameters)
+    assert not found.regions.any()
+    assert found.regions.shape == (200, 400)
+    assert len(found.ids) == 0
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
