@@ -49,7 +49,7 @@ def rings(shape):
     return (np.hypot(y - 17, x - 14) % 11 < 7) & ((3 * x + y) % 13 > 0)
 
 
-def expected(image, mask, scale=100.0, sigma=0.8, min_size=20):
+def expected(image, mask, scale=400.0, sigma=0.8, min_size=20):
     valid = np.ones(image.shape[:2], bool) if mask is None else mask
     if image.dtype == np.uint8:
         planes = np.moveaxis(image, 2, 0).astype(np.int16) * UNIT
