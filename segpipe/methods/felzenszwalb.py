@@ -166,7 +166,8 @@ def felzenszwalb(
     >>> image[:, 3:] = 90
     >>> felzenszwalb(image, sigma=0, min_size=0)[0].tolist()
     [1, 1, 1, 2, 2, 2]
-    >>> felzenszwalb(image, np.array([[1, 1, 2, 3, 3, 3]] * 4), min_size=0)[0].tolist()
+    >>> segments = np.array([[1, 1, 2, 3, 3, 3]] * 4)
+    >>> felzenszwalb(image, segments, scale=200, min_size=0)[0].tolist()
     [1, 1, 1, 2, 2, 2]
     """
     parameters = Felzenszwalb(

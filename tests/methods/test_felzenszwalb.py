@@ -126,6 +126,11 @@ def test_felzenszwalb__leaves_nothing_small():
     assert np.bincount(felzenszwalb(image, scale=5, min_size=33).ravel())[1:].min() >= 33
 
 
+def test_vertices__are_pixels_or_segments():
+    with pytest.raises(ValueError, match="vertices must be pixels or segments, got 'edges'"):
+        Felzenszwalb(vertices="edges")
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
