@@ -32,7 +32,7 @@ from segpipe.tiles import Grid
 
 UNIT = 64
 """Steps of smoothed values per value of an 8-bit image."""
-SCALE = {"pixels": 100.0, "segments": 10_000.0}
+SCALE = {"pixels": 400.0, "segments": 10_000.0}
 """Of `Felzenszwalb.scale`: segments of some 100 pixels each would grant each other little by that
 of pixels; chosen on BSDS500's training images (``tests/bench/bench_methods_quality.py``)."""
 SCALED_UNIT = 163
@@ -45,7 +45,7 @@ class Felzenszwalb:
 
     scale: float | None = None
     """Preference for larger regions: contrast, in values of an 8-bit image (segments: Lab units),
-    that a region of n pixels is granted, times n. 0: only equal values merge; null: 100 for pixels,
+    that a region of n pixels is granted, times n. 0: only equal values merge; null: 400 for pixels,
     10000 for segments."""
     sigma: float = 0.8
     """Standard deviation in pixels of the Gaussian that smooths the image first, 0 to 16 (on
@@ -166,7 +166,8 @@ def felzenszwalb(
     >>> image[:, 3:] = 90
     >>> felzenszwalb(image, sigma=0, min_size=0)[0].tolist()
     [1, 1, 1, 2, 2, 2]
-    >>> felzenszwalb(image, np.array([[1, 1, 2, 3, 3, 3]] * 4), min_size=0)[0].tolist()
+    >>> segments = np.array([[1, 1, 2, 3, 3, 3]] * 4)
+    >>> felzenszwalb(image, segments, scale=200, min_size=0)[0].tolist()
     [1, 1, 1, 2, 2, 2]
     """
     parameters = Felzenszwalb(

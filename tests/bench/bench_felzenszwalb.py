@@ -40,7 +40,7 @@ def agreement(paths):
     errors, counts, rng = [], [], np.random.default_rng(0)
     for path in paths:
         image = np.asarray(Image.open(path).convert("RGB"))
-        found = felzenszwalb(image) - 1
+        found = felzenszwalb(image, scale=100) - 1
         noise = rng.normal(0, 0.01, image.shape)
         first, second = (
             peer((image + n) / 255, scale=100, sigma=0.8, min_size=20) for n in (0, noise)
@@ -56,7 +56,7 @@ def agreement(paths):
 
 def travelling(image, edge):
     """Return parts, deferred edges and bytes that the first of 2 x 2 tiles sends."""
-    method = Felzenszwalb()
+    method = Felzenszwalb(scale=100)
     step = method.passes(ImageInfo(image.shape[:2], 3, "uint8", rgb=True))[0]
     grid = Grid(image.shape[:2], (edge, edge))
     tile = grid.tile(0, step.halo)

@@ -49,8 +49,8 @@ class Row(NamedTuple):
 
 
 ROWS = {
-    "felzenszwalb, pixels": Row(felzenszwalb, partial(peers.felzenszwalb, scale=100)),
-    "felzenszwalb, segments": Row(partial(felzenszwalb, scale=8000), given="superpixels 12"),
+    "felzenszwalb, pixels": Row(partial(felzenszwalb, scale=100), partial(peers.felzenszwalb, scale=100)),
+    "felzenszwalb, segments": Row(felzenszwalb, given="superpixels 12"),
     "watershed, minima": Row(partial(watershed, h=4), partial(peers.minima_watershed, h=20)),
     "watershed, grid": Row(partial(watershed, markers="grid"), partial(peers.grid_watershed, step=32)),
     "watershed, compact grid": Row(

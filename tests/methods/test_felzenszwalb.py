@@ -49,7 +49,7 @@ def rings(shape):
     return (np.hypot(y - 17, x - 14) % 11 < 7) & ((3 * x + y) % 13 > 0)
 
 
-def expected(image, mask, scale=100.0, sigma=0.8, min_size=20):
+def expected(image, mask, scale=400.0, sigma=0.8, min_size=20):
     valid = np.ones(image.shape[:2], bool) if mask is None else mask
     if image.dtype == np.uint8:
         planes = np.moveaxis(image, 2, 0).astype(np.int16) * UNIT
@@ -124,6 +124,11 @@ def test_felzenszwalb__agrees_with_scikit_image():
 def test_felzenszwalb__leaves_nothing_small():
     image = PICTURES["noise"]
     assert np.bincount(felzenszwalb(image, scale=5, min_size=33).ravel())[1:].min() >= 33
+
+
+def test_vertices__are_pixels_or_segments():
+    with pytest.raises(ValueError, match="vertices must be pixels or segments, got 'edges'"):
+        Felzenszwalb(vertices="edges")
 
 
 @pytest.mark.parametrize(
