@@ -58,6 +58,8 @@ def gather(records: Sequence[Record]) -> tuple[Graph, int]:
     count
         Number of nodes that were left.
     """
+    # where nothing was left, there may have been nothing to take colours of
+    records = [record for record in records if len(record["ids"])] or records[:1]
     free = [record["moves"] == FREE for record in records]
     every = np.concatenate([r["ids"][f] for r, f in zip(records, free, strict=True)])
     ids, where = np.unique(every, return_index=True)
@@ -66,9 +68,7 @@ def gather(records: Sequence[Record]) -> tuple[Graph, int]:
     columns = [(ids, sums, np.full(count, FREE), np.full(count, NOBODY))]
     edges = [np.zeros((0, 2), np.int64)]
     for record in records:
-        if not len(record["ids"]):
-            continue
-        place = np.minimum(np.searchsorted(ids, record["ids"]), count - 1)
+        place = np.searchsorted(ids, record["ids"], side="right") - 1
         # one that several tiles left is one node; what one sees stay, another may have left
         other = (ids[place] != record["ids"]) | (record["moves"] > NEVER)
         place[other] = total + np.arange(np.count_nonzero(other))
