@@ -154,7 +154,7 @@ def solve(min_size: int, records: Sequence[Record], grid: Grid, _former: Any = N
 
     Notes
     -----
-    *Tiling*: exact. Memory grows with what was left: some 200 bytes each.
+    *Tiling*: exact. Memory grows with what was left: some 300 bytes each.
     """
     graph, count = gather(records)
     if not count:

@@ -21,8 +21,10 @@ def take_left(graph: Graph, merged: Merged) -> tuple[np.ndarray, Record]:
         ``ids``, ``sums``, ``moves``, ``target``, ``edges`` of the nodes: left ones are `FREE`.
     """
     left = merged.left
-    near = graph.edges[left[graph.edges].any(axis=1)]
-    near = np.unique(np.sort(near, axis=1), axis=0)
+    near = graph.edges[left[graph.edges[:, 0]] | left[graph.edges[:, 1]]]
+    near = np.sort(near, axis=1)
+    pair = near[:, 0] * np.int64(len(left)) + near[:, 1]
+    near = near[np.unique(pair, return_index=True)[1]]
     stays, beside = np.flatnonzero(left), np.unique(near[~left[near]])
     nodes = np.concatenate([stays, _onward(beside, merged.target)])
     place = np.full(len(merged.ids) + 1, NOBODY)
