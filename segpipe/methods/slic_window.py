@@ -116,7 +116,7 @@ def slic_regions(
     )
     _check_halo(window, inner, shape, parameters)
     if valid is not None and not valid[core].any():
-        return nothing(inner.shape, image.shape[2])
+        return nothing(inner.shape)
     source = Source(image, valid, window, shape, scale)
     margin = REACH_PER_SWEEP * parameters.refine
     needed = inner.grown(margin + 1, shape)

@@ -141,10 +141,10 @@ class Numbered:
         return record | self.left | {"pixels": self.pixels[record["border"] - 1]}
 
 
-def nothing(shape: tuple[int, ...], colours: int) -> Numbered:
+def nothing(shape: tuple[int, ...]) -> Numbered:
     """Return what there is to say of a core without pixels."""
     none = np.zeros(0, np.int64)
-    graph = free(none, np.zeros((0, 1 + colours), np.int64), none.reshape(0, 2), none > 0)
+    graph = free(none, np.zeros((0, 1), np.int64), none.reshape(0, 2), none > 0)
     left = take_left(graph, merge(graph, 1))[1]
     return Numbered(np.zeros(shape, np.uint32), none, none, none, left)
 
@@ -154,7 +154,7 @@ def solve(min_size: int, records: Sequence[Record], grid: Grid, _former: Any = N
 
     Notes
     -----
-    *Tiling*: exact. Memory grows with what was left: some 200 bytes each.
+    *Tiling*: exact. Memory grows with what was left: some 300 bytes each.
     """
     graph, count = gather(records)
     if not count:

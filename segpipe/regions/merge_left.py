@@ -21,8 +21,10 @@ def take_left(graph: Graph, merged: Merged) -> tuple[np.ndarray, Record]:
         ``ids``, ``sums``, ``moves``, ``target``, ``edges`` of the nodes: left ones are `FREE`.
     """
     left = merged.left
-    near = graph.edges[left[graph.edges].any(axis=1)]
-    near = np.unique(np.sort(near, axis=1), axis=0)
+    near = graph.edges[left[graph.edges[:, 0]] | left[graph.edges[:, 1]]]
+    near = np.sort(near, axis=1)
+    pair = near[:, 0] * np.int64(len(left)) + near[:, 1]
+    near = near[np.unique(pair, return_index=True)[1]]
     stays, beside = np.flatnonzero(left), np.unique(near[~left[near]])
     nodes = np.concatenate([stays, _onward(beside, merged.target)])
     place = np.full(len(merged.ids) + 1, NOBODY)
@@ -58,6 +60,8 @@ def gather(records: Sequence[Record]) -> tuple[Graph, int]:
     count
         Number of nodes that were left.
     """
+    # where nothing was left, there may have been nothing to take colours of
+    records = [record for record in records if len(record["ids"])] or records[:1]
     free = [record["moves"] == FREE for record in records]
     every = np.concatenate([r["ids"][f] for r, f in zip(records, free, strict=True)])
     ids, where = np.unique(every, return_index=True)
@@ -66,9 +70,7 @@ def gather(records: Sequence[Record]) -> tuple[Graph, int]:
     columns = [(ids, sums, np.full(count, FREE), np.full(count, NOBODY))]
     edges = [np.zeros((0, 2), np.int64)]
     for record in records:
-        if not len(record["ids"]):
-            continue
-        place = np.minimum(np.searchsorted(ids, record["ids"]), count - 1)
+        place = np.searchsorted(ids, record["ids"], side="right") - 1
         # one that several tiles left is one node; what one sees stay, another may have left
         other = (ids[place] != record["ids"]) | (record["moves"] > NEVER)
         place[other] = total + np.arange(np.count_nonzero(other))

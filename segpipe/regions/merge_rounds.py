@@ -112,32 +112,34 @@ def merge(graph: Graph, min_size: int) -> Merged:
     ids, sums = np.zeros(2 * n, np.int64), np.zeros((2 * n, width), np.int64)
     ids[:n], sums[:n] = graph.ids, graph.sums
     moves, target = np.zeros(2 * n, np.int32), np.full(2 * n, NOBODY, np.int32)
-    # memory that no region comes to need is never touched
-    means, gap = np.empty((2 * n, width - 1), np.int32), np.empty(2 * n, np.int64)
+    moves[:n], target[:n] = graph.moves, graph.target
     tainted = np.zeros(2 * n, bool)
     tainted[:n] = graph.open & (graph.sums[:, 0] < min_size) & (graph.moves == FREE)
     edges = np.ascontiguousarray(graph.edges, np.int32).copy()
-    script = np.ascontiguousarray(graph.moves), np.ascontiguousarray(graph.target)
-    regions = ids, sums, means, gap, moves, target, tainted
-    nodes = _run(*regions, *script, edges, min_size)
+    nodes = _run(ids, sums, moves, target, tainted, edges, n, min_size)
     merged = Merged(ids[:nodes], sums[:nodes], moves[:nodes], target[:nodes], tainted[:n])
     merged.left[:] = tainted[merged.ends()[:n]]
     return merged
 
 
 @njit(nogil=True, cache=True)
-def _run(ids, sums, means, gap, moves, target, tainted, script, goal, edges, min_size):
+def _run(ids, sums, moves, target, tainted, edges, nodes, min_size):
     """Run rounds until nobody picks; return the number of nodes."""
-    n = ids.size
-    nodes = script.size
+    n = 2 * nodes
+    means = np.zeros((n, sums.shape[1] - 1), np.int64)
     for i in range(nodes):
         _mean(sums, means, i)
     small = np.zeros(n, np.bool_)
     small[:nodes] = sums[:nodes, 0] < min_size
     scripted = np.zeros(n, np.bool_)
-    scripted[:nodes] = script != FREE
-    begun = nodes
+    scripted[:nodes] = moves[:nodes] != FREE
+    script = moves.copy()
+    goal = target.copy()
+    for i in range(n):
+        target[i] = NOBODY
+        moves[i] = NEVER
     pick = np.full(n, NOBODY, np.int32)
+    gap = np.zeros(n, np.int64)
     deferred = np.zeros(n, np.bool_)
     touched = np.zeros(n, np.bool_)
     heap = np.arange(n).astype(np.int32)
@@ -151,7 +153,7 @@ def _run(ids, sums, means, gap, moves, target, tainted, script, goal, edges, min
         if not busy:
             break
         _touch(edges, m, small, tainted, deferred, touched)
-        for i in range(begun):
+        for i in range(nodes):
             if scripted[i] and script[i] == turn:
                 pick[i] = goal[i]
         nodes = _unite(

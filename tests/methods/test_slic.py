@@ -237,6 +237,7 @@ TILED = {
     "checkerboard 5": (checkerboard(450, 500, 5), None),
     "speckle": (speckle(450, 500), None),
     "speckle, rings": (speckle(300, 320), rings(300, 320)),
+    "speckle, tiles without a pixel": (speckle(300, 320), np.mgrid[:300, :320][1] < 100),
     "stripes": (stripes(430, 450), None),
     "4 channels": (np.dstack([photo(300, 320), noise(300, 320, 1)]), None),
     "float": (photo(300, 320)[..., :1].astype(np.float32), rings(300, 320)),
