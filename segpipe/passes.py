@@ -124,7 +124,8 @@ class Pass:
     """Arrays written that have several values per pixel -> how many: (rows, columns, planes)."""
     keeps: tuple[str, ...] = ()
     """Arrays written that belong to the result besides ``labels``: those with planes are published
-    as an image (``probability/STAGE``), others as a label image (``labels/STAGE-NAME``)."""
+    as an image (``probability/STAGE``, ``filtered/STAGE``), others as a label image
+    (``labels/STAGE-NAME``). A later stage may read what is called ``filtered`` as its image."""
     halo: int = 0
     """Pixels of context round the core, derived from the parameters."""
     align: tuple[int, int] | None = None

@@ -53,6 +53,8 @@ class StagePlan:
     """``image``, or the stage or file whose labels the method works on."""
     fingerprint: str | None = None
     """Identity of that file."""
+    pixels: ImageInfo | None = None
+    """The filtered image of the stage that it reads; None: it works on the image."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,9 @@ def make_plan(
         measure=frozenset(config.measure),
         transform=source.transform,
     )
-    stages = tuple(_stage_plan(stage, config.work, image, source) for stage in config.work)
+    stages: tuple[StagePlan, ...] = ()
+    for stage in config.work:
+        stages = *stages, _stage_plan(stage, stages, image, source)
     grid = Grid(image.shape, _tile_size(config, source, image, stages, limits))
     plan = Plan(config, source, image, grid, stages, limits, mask_fingerprint)
     _check_memory(plan)
@@ -228,13 +232,10 @@ def _copy(window: Window, _part: Any) -> Output:
 
 
 def _stage_plan(
-    stage: Stage, stages: Sequence[Stage], image: ImageInfo, source: SourceInfo
+    stage: Stage, before: Sequence[StagePlan], image: ImageInfo, source: SourceInfo
 ) -> StagePlan:
     method = build_method(stage.method, with_points(stage, source))
-    try:
-        passes = method.passes(image)
-    except ValueError as error:
-        raise InputError(f"{stage.method} cannot segment this image: {error}") from error
+    passes = _passes(stage, method, image)
     works_on_labels = any("segments" in step.reads for step in passes)
     if works_on_labels and stage.reads == "image":
         raise InputError(
@@ -242,14 +243,34 @@ def _stage_plan(
             f"it, for example slic, and `reads: slic`, or `reads:` a file of labels"
         )
     if stage.reads != "image" and not works_on_labels:
-        raise InputError(
-            f"stage {stage.output} reads `{stage.reads}`, but {stage.method} with these parameters"
-            f" segments `image`"
-        )
+        pixels = _filtered(stage, before, image)
+        passes = _passes(stage, method, pixels)
+        return StagePlan(stage.output, method, passes, stage.reads, pixels=pixels)
     fingerprint = None
-    if stage.reads not in ("image", *(s.output for s in stages)):
+    if stage.reads not in ("image", *(s.name for s in before)):
         fingerprint = labels_fingerprint(stage.reads, source)
     return StagePlan(stage.output, method, passes, stage.reads, fingerprint)
+
+
+def _passes(stage: Stage, method: Method, image: ImageInfo) -> tuple[Pass, ...]:
+    try:
+        return method.passes(image)
+    except ValueError as error:
+        raise InputError(f"{stage.method} cannot segment this image: {error}") from error
+
+
+def _filtered(stage: Stage, before: Sequence[StagePlan], image: ImageInfo) -> ImageInfo:
+    """Describe the filtered image of the stage that another one reads."""
+    for step in (step for s in before if s.name == stage.reads for step in s.passes):
+        if "filtered" in step.writes:
+            dtype, channels = step.writes["filtered"], step.planes["filtered"]
+            rgb = image.rgb and (dtype, channels) == (image.dtype, image.channels)
+            return dataclasses.replace(image, dtype=dtype, channels=channels, rgb=rgb)
+    raise InputError(
+        f"stage {stage.output} reads `{stage.reads}`, but {stage.method} with these parameters"
+        f" segments `image`, or the filtered image of a stage that keeps one (mean-shift with"
+        f" `filtered: true`)"
+    )
 
 
 def _tile_size(

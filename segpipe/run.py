@@ -40,7 +40,7 @@ from segpipe.store.ome import (
     level_shapes,
     publish_image,
     publish_labels,
-    publish_probability,
+    publish_map,
 )
 from segpipe.tasks import Report
 from segpipe.tiles import Grid
@@ -161,11 +161,13 @@ class Run:
 
     def _place(self, stage: str, name: str) -> tuple[Folder, str]:
         """Where array `name` of a stage lies."""
+        plan = {s.name: s for s in self.plan.stages}.get(stage)
+        if name == "image" and plan and plan.pixels:
+            stage, name = plan.reads, "filtered"
         if name == "image":
             return self.image_folder, "0"
-        if name == "segments":
-            (stage,) = [s.reads for s in self.plan.stages if s.name == stage]
-            name = "labels"
+        if name == "segments" and plan:
+            stage, name = plan.reads, "labels"
         if layer := self.layers.get((stage, name)):
             return self.image_folder, f"{layer.prefix}0"
         return self.folder / "work", name if name == "mask" else f"{stage}/{name}"
@@ -260,7 +262,7 @@ class Run:
                 plan.grid,
                 task_key(plan, stage.name, stage.passes),
                 stage.method if plan.config.report.seam_check else None,
-                plan.image,
+                stage.pixels or plan.image,
                 tuple(self._input(stage.name, name) for name in given),
                 plan.seconds,
             )
@@ -305,7 +307,8 @@ class Run:
         (method,) = [stage.method for stage in self.plan.stages if stage.name == layer.stage]
         extra: dict[str, Any] = {"method": method.name}
         if layer.label_name is None:
-            publish_probability(self.image_folder, layer.stage, levels, calibration, extra)
+            place = layer.prefix.rstrip("/")
+            publish_map(self.image_folder, place, levels, calibration, extra)
             return
         extra |= (self.state["labels"] | self.state.get("maps", {}))[layer.label_name]
         publish_labels(self.image_folder, layer.label_name, levels, calibration, extra)

@@ -79,7 +79,7 @@ def speed(arguments):
         "OpenCV, filter alone": lambda: timed(opencv, image),
         "segpipe": lambda: timed(mean_shift, image),
         "segpipe, sample=1": lambda: timed(mean_shift, image, sample=1),
-        "segpipe, space=lab": lambda: timed(mean_shift, image, range_bandwidth=8, space="lab"),
+        "segpipe, lab": lambda: timed(mean_shift, image, range_bandwidth=8, features="lab"),
         "segpipe, gray": lambda: timed(mean_shift, image[:, :, 1]),
         "segpipe, 4 channels": lambda: timed(mean_shift, four),
         "segpipe, uint16": lambda: timed(mean_shift, wide, range_bandwidth=256),
@@ -192,7 +192,7 @@ def quality(arguments):
         found = {
             "segpipe": mean_shift(image),
             "segpipe, sample=1": mean_shift(image, sample=1),
-            "segpipe, lab, range 8": mean_shift(image, range_bandwidth=8, space="lab"),
+            "segpipe, lab, range 8": mean_shift(image, range_bandwidth=8, features="lab"),
             "OpenCV + our regions": linked(opencv(image)),
         }
         for who, labels in found.items():
