@@ -25,7 +25,7 @@ BAND = 32
 
 @njit(nogil=True, cache=True, forceinline=True)
 def vector_successor(planes, window, rule, states, at, out, to):
-    """Do what `plain_successor` does; one row behind the window must be there to read."""
+    """Do what `plain_successor` does without weights; a row behind the window must be readable."""
     _successor(planes, window, rule, states, at, out, to)  # type: ignore[call-arg]
 
 

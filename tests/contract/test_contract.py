@@ -53,7 +53,7 @@ QUICK = {
         {
             "spatial_bandwidth": 4,
             "iterations": 3,
-            "features": ["gaussian", "gradient-histogram"],
+            "features": "gradient-histogram",
             "histogram_radius": 3,
         },
     ],
