@@ -253,7 +253,7 @@ def _filter(method: MeanShift, window: Window, scale: colour.Scaling | None) -> 
     )
     core_valid = None if valid is None else np.ascontiguousarray(valid[tile.inner])
     numbers, n = parts(found, shift, core_valid, chosen.limit, method.spatial_bandwidth)
-    values = _values(method, window, scale)
+    values = chosen.own_colours(planes[:, *tile.inner], window.core("image"))
     rims = _rims(found, shift, tile.core)
     record = merge_small.summary(numbers, n, values, tile, window.grid.shape, rims)
     arrays = {"parts": numbers}

@@ -78,6 +78,10 @@ class Features:
         found = [self._planes(name, image, valid) for name in self.names]
         return found[0] if len(found) == 1 else np.concatenate(found)
 
+    def own_colours(self, planes: np.ndarray, image: np.ndarray) -> np.ndarray:
+        """Return `colours` of an image, given its `planes`."""
+        return planes if self.names in (("colour",), ("lab",)) else self.colours(image)
+
     def colours(self, image: np.ndarray) -> np.ndarray:
         """Return what means of regions are taken of: CIELAB if it is a feature, else the values."""
         return self._lab(image) if "lab" in self.names else self._values(image)
