@@ -235,7 +235,8 @@ def _stage_plan(
     stage: Stage, before: Sequence[StagePlan], image: ImageInfo, source: SourceInfo
 ) -> StagePlan:
     method = build_method(stage.method, with_points(stage, source))
-    passes = _passes(stage, method, image)
+    pixels = _filtered(stage, before, image)
+    passes = _passes(stage, method, pixels or image)
     works_on_labels = any("segments" in step.reads for step in passes)
     if works_on_labels and stage.reads == "image":
         raise InputError(
@@ -243,9 +244,15 @@ def _stage_plan(
             f"it, for example slic, and `reads: slic`, or `reads:` a file of labels"
         )
     if stage.reads != "image" and not works_on_labels:
-        pixels = _filtered(stage, before, image)
-        passes = _passes(stage, method, pixels)
+        if pixels is None:
+            raise InputError(
+                f"stage {stage.output} reads `{stage.reads}`, but {stage.method} with these"
+                f" parameters segments `image`, or the filtered image of a stage that keeps one"
+                f" (mean-shift with `filtered: true`)"
+            )
         return StagePlan(stage.output, method, passes, stage.reads, pixels=pixels)
+    if pixels is not None:
+        passes = _passes(stage, method, image)
     fingerprint = None
     if stage.reads not in ("image", *(s.name for s in before)):
         fingerprint = labels_fingerprint(stage.reads, source)
@@ -259,18 +266,14 @@ def _passes(stage: Stage, method: Method, image: ImageInfo) -> tuple[Pass, ...]:
         raise InputError(f"{stage.method} cannot segment this image: {error}") from error
 
 
-def _filtered(stage: Stage, before: Sequence[StagePlan], image: ImageInfo) -> ImageInfo:
-    """Describe the filtered image of the stage that another one reads."""
+def _filtered(stage: Stage, before: Sequence[StagePlan], image: ImageInfo) -> ImageInfo | None:
+    """Describe the filtered image of the stage that another one reads, if it keeps one."""
     for step in (step for s in before if s.name == stage.reads for step in s.passes):
         if "filtered" in step.writes:
             dtype, channels = step.writes["filtered"], step.planes["filtered"]
             rgb = image.rgb and (dtype, channels) == (image.dtype, image.channels)
             return dataclasses.replace(image, dtype=dtype, channels=channels, rgb=rgb)
-    raise InputError(
-        f"stage {stage.output} reads `{stage.reads}`, but {stage.method} with these parameters"
-        f" segments `image`, or the filtered image of a stage that keeps one (mean-shift with"
-        f" `filtered: true`)"
-    )
+    return None
 
 
 def _tile_size(

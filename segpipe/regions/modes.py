@@ -7,6 +7,7 @@ Sums are exact, of floats too (`colours`), so that they do not depend on tiles.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -67,8 +68,11 @@ def mode_columns(sums: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.nda
         f"mode-{k}": (total[:, axis] + sums["shifts"][:, k]) / area
         for k, axis in enumerate((places.ROWS, places.COLUMNS))
     }
-    digits = sums["modes"]
-    if np.dtype(dtype).kind == "f":
+    floating = np.dtype(dtype).kind == "f"
+    width = sum(colours.DIGITS["f4"]) if floating else 1
+    planes = math.prod(sums["modes"].shape[1:]) // width  # stored flat
+    digits = sums["modes"].reshape(len(area), planes, width)
+    if floating:
         finite = np.zeros(digits.shape[:2], np.int64)
         means = colours.moments(area, digits, finite, finite, np.dtype(dtype))[0]
     else:
