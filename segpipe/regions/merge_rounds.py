@@ -38,6 +38,8 @@ NEVER = 0
 FREE = -1
 """Round of a node that decides for itself."""
 NOBODY = -1
+ENDLESS = np.iinfo(np.int64).max
+u64 = np.uint64  # unsigned indices need no test for negative ones
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def _run(ids, sums, moves, target, tainted, edges, nodes, min_size):
         target[i] = NOBODY
         moves[i] = NEVER
     pick = np.full(n, NOBODY, np.int32)
-    gap = np.zeros(n, np.int64)
+    gap = np.full(n, ENDLESS, np.int64)
     deferred = np.zeros(n, np.bool_)
     touched = np.zeros(n, np.bool_)
     groups = np.arange(n).astype(np.int32), np.full(n, NOBODY, np.int32), np.zeros(n, np.bool_)
@@ -175,6 +177,7 @@ def _run(ids, sums, moves, target, tainted, edges, nodes, min_size):
             tainted,
             scripted,
             pick,
+            gap,
             deferred,
             touched,
             groups,
@@ -227,19 +230,20 @@ def _pick(edges, m, state, pick, gap, deferred):
     busy = False
     for e in range(m):
         d = np.int64(0)
+        one, other = u64(edges[u64(e), u64(0)]), u64(edges[u64(e), u64(1)])
         for c in range(means.shape[1]):
-            d += (means[edges[e, 0], c] - means[edges[e, 1], c]) ** 2
-        for k in range(2):
-            a, b = edges[e, k], edges[e, 1 - k]
-            if not small[a] or tainted[a] or scripted[a]:
-                continue
-            busy = True
-            if tainted[b]:
-                deferred[a] = True
-            old = pick[a]
-            if old == NOBODY or d < gap[a] or (d == gap[a] and ids[b] < ids[old]):
-                pick[a] = b
-                gap[a] = d
+            apart = means[one, u64(c)] - means[other, u64(c)]
+            d += apart * apart
+        for a, b in ((one, other), (other, one)):
+            picks = small[a] & (not tainted[a]) & (not scripted[a])
+            busy |= picks
+            deferred[a] |= picks & tainted[b]
+            # without branches, which nobody could predict; who picked nobody has an endless gap
+            old, least = pick[a], gap[a]
+            first = ids[b] < ids[u64(max(old, 0))]
+            better = picks & ((d < least) | ((d == least) & first))
+            pick[a] = np.int32(b) if better else old
+            gap[a] = d if better else least
     return busy
 
 
@@ -269,6 +273,7 @@ def _unite(
     tainted,
     scripted,
     pick,
+    gap,
     deferred,
     touched,
     groups,
@@ -321,6 +326,7 @@ def _unite(
         head[i] = NOBODY
         member[i] = False
         pick[i] = NOBODY
+        gap[i] = ENDLESS
         deferred[i] = False
         touched[i] = False
     return nodes
