@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from segpipe import __version__, methods
 from segpipe.config import Config, Stage
 from segpipe.errors import DoesNotFit, InputError
-from segpipe.passes import ImageInfo, Method, Output, Pass, Window
+from segpipe.passes import ImageInfo, Method, Output, Pass, Window, filtered_image
 from segpipe.readers import SourceInfo
 from segpipe.stage_files import labels_fingerprint, with_points
 from segpipe.tiles import Grid
@@ -235,7 +235,8 @@ def _stage_plan(
     stage: Stage, before: Sequence[StagePlan], image: ImageInfo, source: SourceInfo
 ) -> StagePlan:
     method = build_method(stage.method, with_points(stage, source))
-    pixels = _filtered(stage, before, image)
+    read = [s.passes for s in before if s.name == stage.reads]
+    pixels = filtered_image(read[0], image) if read else None
     passes = _passes(stage, method, pixels or image)
     works_on_labels = any("segments" in step.reads for step in passes)
     if works_on_labels and stage.reads == "image":
@@ -246,9 +247,8 @@ def _stage_plan(
     if stage.reads != "image" and not works_on_labels:
         if pixels is None:
             raise InputError(
-                f"stage {stage.output} reads `{stage.reads}`, but {stage.method} with these"
-                f" parameters segments `image`, or the filtered image of a stage that keeps one"
-                f" (mean-shift with `filtered: true`)"
+                f"stage {stage.output} reads `{stage.reads}`, but {stage.method} as it is set"
+                " segments `image`, or a filtered image (of mean-shift with `filtered: true`)"
             )
         return StagePlan(stage.output, method, passes, stage.reads, pixels=pixels)
     if pixels is not None:
@@ -264,16 +264,6 @@ def _passes(stage: Stage, method: Method, image: ImageInfo) -> tuple[Pass, ...]:
         return method.passes(image)
     except ValueError as error:
         raise InputError(f"{stage.method} cannot segment this image: {error}") from error
-
-
-def _filtered(stage: Stage, before: Sequence[StagePlan], image: ImageInfo) -> ImageInfo | None:
-    """Describe the filtered image of the stage that another one reads, if it keeps one."""
-    for step in (step for s in before if s.name == stage.reads for step in s.passes):
-        if "filtered" in step.writes:
-            dtype, channels = step.writes["filtered"], step.planes["filtered"]
-            rgb = image.rgb and (dtype, channels) == (image.dtype, image.channels)
-            return dataclasses.replace(image, dtype=dtype, channels=channels, rgb=rgb)
-    return None
 
 
 def _tile_size(

@@ -83,5 +83,14 @@ def test_stage__reads_features_that_were_filtered(pixels: np.ndarray, tmp_path: 
 
 def test_stage__without_filtered_image_is_refused(pixels: np.ndarray, tmp_path: Path) -> None:
     stages = [{"method": "mean-shift", "name": "smooth", "parameters": SMOOTH}, STAGES[1]]
-    with pytest.raises(InputError, match=r"filtered image of a stage that keeps one.*filtered"):
+    with pytest.raises(InputError, match=r"`image`, or a filtered image .of mean-shift"):
         session.prepare(config(pixels, tmp_path, 64, stages))
+
+
+def test_methods_of_segments__read_labels_of_a_filtering_stage(
+    pixels: np.ndarray, tmp_path: Path
+) -> None:
+    merging = {"method": "region-merging", "reads": "smooth", "parameters": {"threshold": 4}}
+    plan = session.prepare(config(pixels, tmp_path, 64, [STAGES[0], merging]))
+    assert plan.stages[1].pixels is None
+    assert "segments" in {name for step in plan.stages[1].passes for name in step.reads}
