@@ -113,7 +113,8 @@ class Stage(_Keys):
     reads: str = "image"
     """What it works on: `image`, or, for methods that group segments or grow from them, the name of
     a stage before it or a file of labels of the image's size. A relative path starts at the folder
-    of this YAML."""
+    of this YAML. Methods that segment pixels may read a stage that keeps a filtered image (see
+    `segpipe methods mean-shift`): they segment and measure that image then."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """The method's parameters; `segpipe methods NAME` explains them."""
 

@@ -20,7 +20,7 @@ from segpipe.store.ome import (
     level_shapes,
     publish_image,
     publish_labels,
-    publish_probability,
+    publish_map,
 )
 from segpipe.tiles import Grid
 
@@ -79,7 +79,7 @@ def _subjects(run: Run) -> list[Subject]:
             plan.grid,
             task_key(plan, stage.name, stage.passes),
             stage.method if plan.config.report.seam_check else None,
-            plan.image,
+            stage.pixels or plan.image,
             tuple(run.input_of(stage.name, name) for name in given),
             plan.seconds,
         )
@@ -170,7 +170,8 @@ def _publish_layer(run: Run, layer: Layer, levels: int, calibration: Calibration
     (method,) = [stage.method for stage in run.plan.stages if stage.name == layer.stage]
     extra: dict[str, Any] = {"method": method.name}
     if layer.label_name is None:
-        publish_probability(run.image_folder, layer.stage, levels, calibration, extra)
+        place = layer.prefix.rstrip("/")
+        publish_map(run.image_folder, place, levels, calibration, extra)
         return
     extra |= (run.state["labels"] | run.state.get("maps", {}))[layer.label_name]
     publish_labels(run.image_folder, layer.label_name, levels, calibration, extra)

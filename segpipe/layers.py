@@ -10,6 +10,9 @@ from segpipe.errors import InputError
 from segpipe.passes import Pass
 from segpipe.plan import Plan
 
+GROUPS = {"fields": "probability", "probabilities": "probability"}
+"""Arrays with planes -> the group that they are published in, if it has another name."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -73,6 +76,7 @@ def _kept(stage: str, step: Pass) -> Iterator[Layer]:
         if array == "labels":
             yield Layer(stage, array, f"labels/{stage}/", (), dtype)
         elif array in step.keeps and array in step.planes:
-            yield Layer(stage, array, f"probability/{stage}/", (step.planes[array],), dtype)
+            place = f"{GROUPS.get(array, array)}/{stage}/"
+            yield Layer(stage, array, place, (step.planes[array],), dtype)
         elif array in step.keeps:
             yield Layer(stage, array, f"labels/{stage}-{array}/", (), dtype)

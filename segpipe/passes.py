@@ -13,7 +13,7 @@ global comes from a pass, never from a tile.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import numpy as np
@@ -130,7 +130,8 @@ class Pass:
     """Arrays written that have several values per pixel -> how many: (rows, columns, planes)."""
     keeps: tuple[str, ...] = ()
     """Arrays written that belong to the result besides ``labels``: those with planes are published
-    as an image (``probability/STAGE``), others as a label image (``labels/STAGE-NAME``)."""
+    as an image (``probability/STAGE``, ``filtered/STAGE``), others as a label image
+    (``labels/STAGE-NAME``). A later stage may read what is called ``filtered`` as its image."""
     halo: int = 0
     """Pixels of context round the core, derived from the parameters."""
     align: tuple[int, int] | None = None
@@ -154,6 +155,16 @@ class Pass:
     def work_pixels(self, grid: Grid) -> int:
         """Pixels that ``map`` is done for, all tiles together."""
         return grid.window_pixels(0 if self.align else self.halo, self.align)
+
+
+def filtered_image(passes: Sequence[Pass], image: ImageInfo) -> ImageInfo | None:
+    """Describe what passes write as ``filtered``, for a stage that reads it as its image."""
+    for step in passes:
+        if "filtered" in step.writes:
+            dtype, channels = step.writes["filtered"], step.planes["filtered"]
+            rgb = image.rgb and (dtype, channels) == (image.dtype, image.channels)
+            return replace(image, dtype=dtype, channels=channels, rgb=rgb)
+    return None
 
 
 class Method(Protocol):

@@ -21,7 +21,7 @@ from segpipe import __version__, methods
 from segpipe.config import Config, Stage
 from segpipe.errors import DoesNotFit, InputError
 from segpipe.explain import by_key, nearest, refused
-from segpipe.passes import ImageInfo, Method, Output, Pass, Window
+from segpipe.passes import ImageInfo, Method, Output, Pass, Window, filtered_image
 from segpipe.readers import SourceInfo
 from segpipe.stage_files import labels_fingerprint, with_points
 from segpipe.tiles import Grid
@@ -53,6 +53,8 @@ class StagePlan:
     """``image``, or the stage or file whose labels the method works on."""
     fingerprint: str | None = None
     """Identity of that file."""
+    pixels: ImageInfo | None = None
+    """The filtered image of the stage that it reads; None: it works on the image."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,9 @@ def make_plan(
         measure=frozenset(config.measure),
         transform=source.transform,
     )
-    stages = tuple(_stage_plan(stage, config.work, image, source) for stage in config.work)
+    stages: tuple[StagePlan, ...] = ()
+    for stage in config.work:
+        stages = *stages, _stage_plan(stage, stages, image, source)
     grid = Grid(image.shape, _tile_size(config, source, image, stages, limits))
     plan = Plan(config, source, image, grid, stages, limits, mask_fingerprint)
     _check_memory(plan)
@@ -237,13 +241,12 @@ def _copy(window: Window, _part: Any) -> Output:
 
 
 def _stage_plan(
-    stage: Stage, stages: Sequence[Stage], image: ImageInfo, source: SourceInfo
+    stage: Stage, before: Sequence[StagePlan], image: ImageInfo, source: SourceInfo
 ) -> StagePlan:
     method = build_method(stage.method, with_points(stage, source))
-    try:
-        passes = method.passes(image)
-    except ValueError as error:
-        raise InputError(f"{stage.method} cannot segment this image: {error}") from error
+    read = [s.passes for s in before if s.name == stage.reads]
+    pixels = filtered_image(read[0], image) if read else None
+    passes = _passes(stage, method, pixels or image)
     works_on_labels = any("segments" in step.reads for step in passes)
     if works_on_labels and stage.reads == "image":
         raise InputError(
@@ -251,14 +254,25 @@ def _stage_plan(
             f"it, for example slic, and `reads: slic`, or `reads:` a file of labels"
         )
     if stage.reads != "image" and not works_on_labels:
-        raise InputError(
-            f"stage {stage.output} reads `{stage.reads}`, but {stage.method} with these parameters"
-            f" segments `image`"
-        )
+        if pixels is None:
+            raise InputError(
+                f"stage {stage.output} reads `{stage.reads}`, but {stage.method} as it is set"
+                " segments `image`, or a filtered image (of mean-shift with `filtered: true`)"
+            )
+        return StagePlan(stage.output, method, passes, stage.reads, pixels=pixels)
+    if pixels is not None:
+        passes = _passes(stage, method, image)
     fingerprint = None
-    if stage.reads not in ("image", *(s.output for s in stages)):
+    if stage.reads not in ("image", *(s.name for s in before)):
         fingerprint = labels_fingerprint(stage.reads, source)
     return StagePlan(stage.output, method, passes, stage.reads, fingerprint)
+
+
+def _passes(stage: Stage, method: Method, image: ImageInfo) -> tuple[Pass, ...]:
+    try:
+        return method.passes(image)
+    except ValueError as error:
+        raise InputError(f"{stage.method} cannot segment this image: {error}") from error
 
 
 def _tile_size(

@@ -147,11 +147,13 @@ class Run:
 
     def place(self, stage: str, name: str) -> tuple[Folder, str]:
         """Where array `name` of a stage lies."""
+        plan = {s.name: s for s in self.plan.stages}.get(stage)
+        if name == "image" and plan and plan.pixels:
+            stage, name = plan.reads, "filtered"
         if name == "image":
             return self.image_folder, "0"
-        if name == "segments":
-            (stage,) = [s.reads for s in self.plan.stages if s.name == stage]
-            name = "labels"
+        if name == "segments" and plan:
+            stage, name = plan.reads, "labels"
         if layer := self.layers.get((stage, name)):
             return self.image_folder, f"{layer.prefix}0"
         return self.folder / "work", name if name == "mask" else f"{stage}/{name}"

@@ -43,7 +43,8 @@ class Disorder:
         pause = self._random.random() * 0.01
         return self._pool.submit(lambda: (time.sleep(pause), function(*args))[1])
 
-    def check(self) -> None: ...
+    def check(self) -> None:
+        """Nothing to look at while a task takes long: kernels are compiled, say."""
 
 
 @pytest.fixture(scope="module")

@@ -115,7 +115,9 @@ class WholeJob:
         if "mask" in arrays and not arrays["mask"].any():
             note_nothing(said, self.plan)
         labels: dict[str, np.ndarray] = {}
+        filtered: dict[str, np.ndarray] = {}
         for stage in self.plan.stages:
+            instead = {"image": filtered[stage.reads]} if stage.pixels else {}
             if stage.reads in labels:
                 arrays["segments"] = labels[stage.reads]
             elif stage.fingerprint is not None:
@@ -124,7 +126,10 @@ class WholeJob:
                     arrays["segments"], work.inputs["segments"] = given.read(Box((0, 0), shape))[
                         "segments"
                     ]
-            labels[stage.name] = self._segment(work, stage, arrays, said)
+            known = self._segment(work, stage, arrays | instead, said)
+            labels[stage.name] = known["labels"]
+            if "filtered" in known:
+                filtered[stage.name] = known["filtered"]
         work.record = pack(said)
         return work
 
@@ -134,8 +139,8 @@ class WholeJob:
 
     def _segment(
         self, work: Work, stage: StagePlan, arrays: Mapping[str, np.ndarray], said: dict[str, Any]
-    ) -> np.ndarray:
-        """Do one stage; note in `said` what ``run.json`` says of it."""
+    ) -> dict[str, np.ndarray]:
+        """Do one stage; return its arrays, and note in `said` what ``run.json`` says of it."""
         with work.timed("compute"):
             known, tables = run_in_memory(stage.passes, arrays)
             labels = known["labels"]
@@ -155,7 +160,7 @@ class WholeJob:
             found = self._look(stage, arrays["image"], labels, segments)
         for kind, of_stage in found.items():
             said[kind] |= of_stage
-        return labels
+        return known
 
     def _look(
         self, stage: StagePlan, image: np.ndarray, labels: np.ndarray, segments: int

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
 from segpipe import colour
 from segpipe.colour import known
 from segpipe.methods import whole
+from segpipe.methods.mean_shift_features import Feature, Features, chosen_features, named
 from segpipe.methods.mean_shift_links import parts
-from segpipe.methods.mean_shift_window import colours, modes
+from segpipe.methods.mean_shift_window import modes
 from segpipe.methods.ranges import ranges_pass
 from segpipe.passes import ImageInfo, Output, Pass, Window
 from segpipe.regions import merge_small
 from segpipe.regions.finish import label_pass
+from segpipe.regions.modes import Modes
 from segpipe.tiles import Box
 
 FARTHEST = 1024
@@ -37,18 +39,30 @@ class MeanShift:
     spatial_bandwidth: int = 8
     """Pixels in each direction that a mean is taken over, 1 to 63."""
     range_bandwidth: int = 16
-    """Radius of the ball of colours, at least 1: in units of the image (uint8, uint16, int16), of
-    CIELAB (space: lab), or in 1/255 of the range of values (float)."""
+    """Radius of the ball of colours (or other features), at least 1: in units of the image (uint8,
+    uint16, int16), of CIELAB (lab), or in 1/255 of the range of values (float)."""
     min_size: int = 50
     """Pixels below which a region joins the neighbour of most similar mean; 1: none does."""
     iterations: int = 10
     """Longest trajectory in steps, 1 to 100; each adds spatial_bandwidth pixels to the halo."""
     kernel: Literal["flat", "epanechnikov", "gaussian"] = "flat"
     """Weights of the pixels of a mean. The others are some 20 times slower than flat."""
-    space: Literal["raw", "lab"] = "raw"
-    """Colours are compared as they are, or in CIELAB (RGB images of 8 bits only)."""
+    features: Feature | tuple[Feature, ...] = "colour"
+    """What is compared: `colour` (values as they are), `lab` (CIELAB; RGB images of 8 bits only),
+    `gaussian` (values smoothed with `sigma`), `gradient-histogram` (texture: mean gradient per
+    pixel in four orientations round each pixel), or a list of them, as one vector."""
     sample: int = 2
     """Means are taken over every 1st, 2nd or 4th row and column of the image."""
+    sigma: float = 1.0
+    """gaussian: standard deviation of the smoothing, 0.2 to 16 pixels."""
+    histogram_radius: int = 4
+    """gradient-histogram: gradients are averaged over pixels so many rows and columns away, 1 to
+    32."""
+    filtered: bool = False
+    """Keep the filtered image, every pixel's mode, with a pyramid (`filtered/STAGE`)."""
+    modes: bool = False
+    """Add the modes to the table of segments: `mode-0`, `mode-1` (mean row and column) and
+    `intensity_mode-0` … (mean features of the filtered image)."""
 
     name: ClassVar[str] = "mean-shift"
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
@@ -59,17 +73,27 @@ class MeanShift:
             ("range_bandwidth", 1, 65535, "8 to 30 are common for 8 bits"),
             ("min_size", 1, 1_000_000_000, "1 keeps every region"),
             ("iterations", 1, 100, "10 are enough on photographs"),
+            ("sigma", 0.2, 16, "0.7 to 2 are common"),
+            ("histogram_radius", 1, 32, "2 to 8 are common"),
         ):
             value = getattr(self, field)
             if not low <= value <= high:
                 raise ValueError(f"{field} must be {low} to {high}, got {value}; {advice}")
         for field, choices in (
             ("kernel", ("flat", "epanechnikov", "gaussian")),
-            ("space", ("raw", "lab")),
             ("sample", (1, 2, 4)),
         ):
             if getattr(self, field) not in choices:
                 raise ValueError(f"{field} must be one of {choices}, got {getattr(self, field)!r}")
+        names = self.feature_names
+        if not names or len(set(names)) < len(names) or not set(names) <= set(get_args(Feature)):
+            raise ValueError(
+                f"features must be one or several of {get_args(Feature)}, got {self.features!r}"
+            )
+        self._check_reach()
+
+    def _check_reach(self) -> None:
+        """Refuse windows without pixels, and halos that no tile can carry."""
         if self.sample > self.spatial_bandwidth:
             raise ValueError(
                 f"sample {self.sample} leaves windows of spatial_bandwidth {self.spatial_bandwidth}"
@@ -82,6 +106,11 @@ class MeanShift:
             )
 
     @property
+    def feature_names(self) -> tuple[Feature, ...]:
+        """The kinds of features, in order."""
+        return tuple(named(self.features))
+
+    @property
     def reach(self) -> int:
         """Pixels that a trajectory can see from its start: the halo."""
         return self.iterations * self.spatial_bandwidth
@@ -89,30 +118,49 @@ class MeanShift:
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: (ranges of floats,) filter and link, merge, number, label."""
         self._check(image)
-        arrays = ("image", "mask") if image.masked else ("image",)
-        limit = colours(np.dtype(image.dtype), self.space, self.range_bandwidth, None).limit
-        link = Pass(
-            name="filter",
-            map=partial(_filter, self),
-            reads=arrays,
-            writes={"parts": "uint32"},
-            halo=self.reach,
-            solve=partial(
-                merge_small.solve_parts,
-                same=partial(_close, limit, self.spatial_bandwidth**2),
-            ),
-            bytes_per_pixel=24 + 12 * image.channels,
-            cost_ns=(self.spatial_bandwidth / self.sample + 4) ** 2
-            * (3.0 if self.kernel == "flat" else 60.0),
-        )
+        chosen = chosen_features(self, np.dtype(image.dtype), None)
+        kept = self._kept(chosen, image.channels)
+        modes_of = Modes("filtered", "shift", chosen.out_dtype.name) if self.modes else None
         rest = (
-            link,
+            self._filter_pass(image, chosen, kept),
             *merge_small.passes(image, self.min_size, partial(_values, self)),
-            label_pass(image),
+            label_pass(image, modes=modes_of),
         )
         if np.dtype(image.dtype).kind != "f":
             return rest
         return ranges_pass(image), *rest
+
+    def _kept(self, chosen: Features, channels: int) -> dict[str, tuple[str, int]]:
+        """Return what is written besides the parts: name -> type and planes."""
+        count = chosen.count(channels)
+        found = {}
+        if self.filtered or self.modes:
+            found["filtered"] = chosen.out_dtype.name, count
+        if self.modes:
+            found["shift"] = "int16", 2
+        return found
+
+    def _filter_pass(
+        self, image: ImageInfo, chosen: Features, kept: dict[str, tuple[str, int]]
+    ) -> Pass:
+        count = chosen.count(image.channels)
+        extra = sum(np.dtype(dtype).itemsize * planes for dtype, planes in kept.values())
+        window = (self.spatial_bandwidth / self.sample + 4) ** 2
+        return Pass(
+            name="filter",
+            map=partial(_filter, self),
+            reads=("image", "mask") if image.masked else ("image",),
+            writes={"parts": "uint32"} | {name: dtype for name, (dtype, _) in kept.items()},
+            planes={name: planes for name, (_, planes) in kept.items()},
+            keeps=("filtered",) if self.filtered else (),
+            halo=self.reach + chosen.halo,
+            solve=partial(
+                merge_small.solve_parts,
+                same=partial(_close, chosen.limit, self.spatial_bandwidth**2),
+            ),
+            bytes_per_pixel=24 + 12 * count + extra + 24 * bool(chosen.halo),
+            cost_ns=window * (3.0 if self.kernel == "flat" else 60.0) + 30.0 * bool(chosen.halo),
+        )
 
     def _check(self, image: ImageInfo) -> None:
         """Refuse images that it cannot treat."""
@@ -121,10 +169,10 @@ class MeanShift:
             raise ValueError(
                 f"image must be uint8, uint16, int16 or float, got {dtype}; convert it first"
             )
-        if self.space == "lab" and (dtype != np.uint8 or image.channels != 3):
+        if "lab" in self.feature_names and (dtype != np.uint8 or image.channels != 3):
             raise ValueError(
-                f"space: lab needs three channels of uint8, got {image.channels} of {dtype};"
-                " use space: raw"
+                f"features: lab needs three channels of uint8, got {image.channels} of {dtype};"
+                " use features: colour"
             )
         if dtype == np.uint8 and self.range_bandwidth > 254:
             raise ValueError(
@@ -140,10 +188,9 @@ def mean_shift(
     min_size: int = 50,
     iterations: int = 10,
     *,
-    kernel: Literal["flat", "epanechnikov", "gaussian"] = "flat",
-    space: Literal["raw", "lab"] = "raw",
-    sample: int = 2,
+    features: Feature | tuple[Feature, ...] = "colour",
     mask: np.ndarray | None = None,
+    **options: Any,
 ) -> np.ndarray:
     """Segment an image by mean shift.
 
@@ -152,10 +199,13 @@ def mean_shift(
     image
         (H, W) or (H, W, C): uint8, uint16, int16 or float. Pixels with NaN or infinity count as
         masked. Floats are scaled, channel by channel, from the 0.5 % to the 99.5 % quantile.
-    spatial_bandwidth, range_bandwidth, min_size, iterations, kernel, space, sample
+    spatial_bandwidth, range_bandwidth, min_size, iterations, features
         See `MeanShift`.
     mask
         (H, W), non-zero where there are pixels to segment; None: everywhere.
+    **options
+        The other parameters of `MeanShift`: ``kernel``, ``sample``, ``sigma``,
+        ``histogram_radius``.
 
     Returns
     -------
@@ -167,9 +217,14 @@ def mean_shift(
     ValueError
         If a parameter, the image or the mask is out of its range.
 
+    See Also
+    --------
+    segpipe.methods.mean_shift_modes.mean_shift_modes : the filtered image and the modes, too.
+
     Notes
     -----
-    *Tiling*: identical for every tiling; the halo is iterations * spatial_bandwidth pixels.
+    *Tiling*: identical for every tiling; the halo is iterations * spatial_bandwidth pixels, and as
+    far as features see: 4 sigma, or histogram_radius + 1.
     Cost: time and memory per pixel are in ``tests/bench/bench_mean_shift.py``.
 
     Examples
@@ -182,7 +237,7 @@ def mean_shift(
     [160, 240]
     """
     method = MeanShift(
-        spatial_bandwidth, range_bandwidth, min_size, iterations, kernel, space, sample
+        spatial_bandwidth, range_bandwidth, min_size, iterations, features=features, **options
     )
     return whole.segment(method.passes, image, mask)
 
@@ -191,35 +246,38 @@ def _filter(method: MeanShift, window: Window, scale: colour.Scaling | None) -> 
     """Follow the trajectories of a tile's core and link its pixels."""
     image, tile = window.arrays["image"], window.tile
     valid = known(image, window.arrays.get("mask"))
-    found, shift = filtered(method, image, valid, tile.window, tile.core, window.grid.shape, scale)
+    chosen = chosen_features(method, image.dtype, scale)
+    planes = chosen.planes(image, valid)
+    found, shift = modes(
+        planes, valid, tile.window, tile.core, window.grid.shape, method, chosen.limit
+    )
     core_valid = None if valid is None else np.ascontiguousarray(valid[tile.inner])
-    limit = colours(image.dtype, method.space, method.range_bandwidth, scale).limit
-    numbers, n = parts(found, shift, core_valid, limit, method.spatial_bandwidth)
-    values = _values(method, window, scale)
+    numbers, n = parts(found, shift, core_valid, chosen.limit, method.spatial_bandwidth)
+    values = chosen.own_colours(planes[:, *tile.inner], window.core("image"))
     rims = _rims(found, shift, tile.core)
     record = merge_small.summary(numbers, n, values, tile, window.grid.shape, rims)
-    return Output({"parts": numbers}, record)
+    arrays = {"parts": numbers}
+    if method.filtered or method.modes:
+        arrays["filtered"] = filtered_image(chosen, found, core_valid, image.shape[2])
+    if method.modes:
+        arrays["shift"] = np.moveaxis(shift, 0, 2)
+    return Output(arrays, record)
 
 
-def filtered(
-    method: MeanShift,
-    image: np.ndarray,
-    valid: np.ndarray | None,
-    window: Box,
-    core: Box,
-    shape: tuple[int, ...],
-    scale: colour.Scaling | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the colours (C, rows, columns) and shifts (2, rows, columns) of a core's modes."""
-    chosen = colours(image.dtype, method.space, method.range_bandwidth, scale)
-    planes = chosen.planes(image)
-    return modes(planes, valid, window, core, shape, method, chosen.limit)
+def filtered_image(
+    chosen: Features, found: np.ndarray, valid: np.ndarray | None, channels: int
+) -> np.ndarray:
+    """Return modes (K, h, w) as an image (h, w, K) in units of the features; 0 where masked."""
+    values = chosen.restored(found, channels)
+    if valid is not None:
+        values[~valid] = 0
+    return values
 
 
 def _values(method: MeanShift, window: Window, scale: colour.Scaling | None) -> np.ndarray:
     """Return the colours of a core's pixels, which the regions' means are taken of."""
     image = window.core("image")
-    return colours(image.dtype, method.space, method.range_bandwidth, scale).planes(image)
+    return chosen_features(method, image.dtype, scale).colours(image)
 
 
 def _rims(found: np.ndarray, shift: np.ndarray, core: Box) -> np.ndarray:

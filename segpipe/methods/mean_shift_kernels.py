@@ -11,7 +11,14 @@ each is computed once, whoever comes by: that changes no result.
 import numpy as np
 from numba import njit
 
-from segpipe.methods.mean_shift_plain import COLOUR, LANES, LIFT, PLACE, rounded, state_size
+from segpipe.methods.mean_shift_plain import (
+    COLOUR,
+    LANES,
+    LIFT,
+    PLACE,
+    plain_successor,
+    state_size,
+)
 from segpipe.methods.mean_shift_vector import vector_neighbours, vector_successor
 
 PIXELS = 512
@@ -227,41 +234,11 @@ def _move(planes, lattice, near, rule, weights, words, queue, m, fresh):
         left, columns = _window(x, radius, bits, columns_there)
         offset = (top - first_row) * stride + left - first_column
         window = (offset, stride, rows, columns, top << bits, left << bits)
+        step = (usual, bits, limit)
         if weights.size:
-            _weigh(planes, window, (bits, limit, y, x), weights, states, at, out, i * size)
+            plain_successor(planes, window, step, weights, states, at, out, i * size)
         else:
-            vector_successor(planes, window, (usual, bits, limit), states, at, out, i * size)
-
-
-@njit(nogil=True, cache=True)
-def _weigh(planes, window, rule, weights, states, at, out, to):
-    """Do what `vector_successor` does, with weights; also given the place of the state."""
-    offset, stride, rows, columns, top, left = window
-    bits, limit, y, x = rule
-    n = row_sum = column_sum = 0
-    total = np.zeros(len(planes), np.int64)
-    for row in range(rows):
-        for column in range(columns):
-            pixel = offset + row * stride + column
-            distance = 0
-            for c in range(len(planes)):
-                d = np.int32(planes[c][pixel]) - states[at + COLOUR + c]
-                distance += min(abs(d), 255) ** 2
-            if distance <= limit:
-                dy, dx = abs(top + (row << bits) - y), abs(left + (column << bits) - x)
-                weight = weights[dy, dx, (distance << 8) // (limit + 1)]
-                n += weight
-                row_sum += weight * row
-                column_sum += weight * column
-                for c in range(len(planes)):
-                    total[c] += weight * planes[c][pixel]
-    size = state_size(len(planes))
-    out[to : to + size] = states[at : at + size]
-    if n:
-        out[to + PLACE] = np.uint16(top + rounded(row_sum << bits, n))
-        out[to + PLACE + 1] = np.uint16(left + rounded(column_sum << bits, n))
-        for c in range(len(planes)):
-            out[to + COLOUR + c] = rounded(total[c], n)
+            vector_successor(planes, window, step, states, at, out, i * size)
 
 
 @njit(nogil=True, cache=True)

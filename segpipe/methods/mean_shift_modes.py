@@ -1,17 +1,85 @@
-"""What mean shift finds besides labels: the filtered image, and the modes of its regions."""
+"""What mean shift finds besides labels: the filtered image, and the modes of its segments."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from segpipe import colour
 from segpipe.colour import as_channels, known
-from segpipe.methods.mean_shift import MeanShift, filtered
-from segpipe.methods.mean_shift_window import Colours, colours
-from segpipe.passes import ImageInfo
+from segpipe.methods.mean_shift import MeanShift, filtered_image
+from segpipe.methods.mean_shift_features import Feature, chosen_features
+from segpipe.methods.mean_shift_window import modes
+from segpipe.methods.ranges import ranges_of
+from segpipe.methods.whole import as_arrays, image_info
+from segpipe.passes import ImageInfo, run_in_memory
 from segpipe.tiles import Box
+
+
+class Found(NamedTuple):
+    """What `mean_shift_modes` returns."""
+
+    labels: np.ndarray
+    """(H, W) uint32: 0 where masked, else 1..N in raster order of each segment's first pixel."""
+    filtered: np.ndarray
+    """Every pixel's mode: the image's shape and type, or (H, W, K) float32, see there."""
+    modes: dict[str, np.ndarray]
+    """Columns with a row per segment, in the order of the labels."""
+
+
+def mean_shift_modes(
+    image: np.ndarray,
+    spatial_bandwidth: int = 8,
+    range_bandwidth: int = 16,
+    min_size: int = 50,
+    iterations: int = 10,
+    *,
+    mask: np.ndarray | None = None,
+    **options: Any,
+) -> Found:
+    """Segment an image by mean shift; return the filtered image and the modes as well.
+
+    Parameters
+    ----------
+    image, spatial_bandwidth, range_bandwidth, min_size, iterations, mask, **options
+        See `segpipe.methods.mean_shift.mean_shift`.
+
+    Returns
+    -------
+    labels
+        Those of `mean_shift`.
+    filtered
+        That of `mean_shift_filter`.
+    modes
+        Columns ``label``, ``area``; ``mode-0``, ``mode-1``, mean row and column of the modes of the
+        segment's pixels; ``intensity_mode-0`` …, their means in each plane of `filtered`; and
+        those of `segpipe.regions.measure.measure` that are always there.
+
+    Raises
+    ------
+    ValueError
+        If a parameter, the image or the mask is out of its range.
+
+    Notes
+    -----
+    *Tiling*: identical for every tiling. In a run, ``filtered: true`` and ``modes: true``.
+
+    Examples
+    --------
+    >>> image = np.array([[10, 12, 14, 90, 92, 94]], np.uint8)
+    >>> labels, filtered, modes = mean_shift_modes(image, 3, 16, 1, sample=1)
+    >>> filtered.tolist(), labels.tolist()
+    ([[12, 12, 12, 92, 92, 92]], [[1, 1, 1, 2, 2, 2]])
+    >>> modes["intensity_mode-0"].tolist(), modes["mode-1"].tolist()
+    ([12.0, 92.0], [1.0, 4.0])
+    """
+    parameters = spatial_bandwidth, range_bandwidth, min_size, iterations
+    method = MeanShift(*parameters, filtered=True, modes=True, **options)
+    arrays = as_arrays(image, mask)
+    info = image_info(arrays)
+    wanted = ImageInfo(info.shape, info.channels, info.dtype, info.rgb, info.masked, frozenset())
+    found, tables = run_in_memory(method.passes(wanted), arrays)
+    return Found(found["labels"], _like(image, found["filtered"]), tables["segments"])
 
 
 def mean_shift_filter(
@@ -20,23 +88,23 @@ def mean_shift_filter(
     range_bandwidth: int = 16,
     iterations: int = 10,
     *,
-    kernel: Literal["flat", "epanechnikov", "gaussian"] = "flat",
-    space: Literal["raw", "lab"] = "raw",
-    sample: int = 2,
+    features: Feature | tuple[Feature, ...] = "colour",
     mask: np.ndarray | None = None,
+    **options: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Filter an image by mean shift: every pixel becomes its mode.
 
     Parameters
     ----------
-    image, spatial_bandwidth, range_bandwidth, iterations, kernel, space, sample, mask
+    image, spatial_bandwidth, range_bandwidth, iterations, features, mask, **options
         See `segpipe.methods.mean_shift.mean_shift`.
 
     Returns
     -------
     filtered
-        The colours of the modes, in shape and type of the image; space ``lab``: float32 CIELAB.
-        0 where masked.
+        The features of the modes: in shape and type of the image for ``colour`` and ``gaussian``
+        (floats: float32), else (H, W, K) float32: CIELAB, mean gradients of four orientations, and
+        whatever else is compared, in the order of `features`. 0 where masked.
     places
         (H, W, 2) int32, row and column of each pixel's mode.
 
@@ -47,8 +115,8 @@ def mean_shift_filter(
 
     Notes
     -----
-    *Tiling*: a pixel depends on the image at most iterations * spatial_bandwidth pixels away (and,
-    for floats, on the ranges of the whole image).
+    *Tiling*: a pixel depends on the image at most iterations * spatial_bandwidth pixels away, and
+    what features see (and, for floats, on the ranges of the whole image).
 
     Examples
     --------
@@ -56,77 +124,25 @@ def mean_shift_filter(
     >>> mean_shift_filter(image, 3, 16, sample=1)[0].tolist()
     [[12, 12, 12, 92, 92, 92]]
     """
-    method = MeanShift(spatial_bandwidth, range_bandwidth, 1, iterations, kernel, space, sample)
-    flat = np.ndim(image) == 2
-    image = as_channels(image)
-    h, w, channels = image.shape
-    method.passes(ImageInfo((h, w), channels, image.dtype.name))
+    parameters = spatial_bandwidth, range_bandwidth, 1, iterations
+    method = MeanShift(*parameters, features=features, **options)
+    pixels = as_channels(image)
+    h, w, channels = pixels.shape
+    method.passes(ImageInfo((h, w), channels, pixels.dtype.name))
     if mask is not None and np.shape(mask) != (h, w):
         raise ValueError(f"mask must have the shape {(h, w)} of the image, got {np.shape(mask)}")
-    valid = known(image, mask)
-    scale = None
-    if image.dtype.kind == "f":
-        scale = colour.scaling(colour.histogram(image, valid), image.dtype)
+    valid = known(pixels, mask)
+    scale = ranges_of(pixels, valid) if pixels.dtype.kind == "f" else None
+    chosen = chosen_features(method, pixels.dtype, scale)
     everything = Box((0, 0), (h, w))
-    found, shift = filtered(method, image, valid, everything, everything, (h, w), scale)
-    values = _restored(colours(image.dtype, space, range_bandwidth, scale), found, image.dtype)
-    if valid is not None:
-        values[~valid] = 0
+    found, shift = modes(
+        chosen.planes(pixels, valid), valid, everything, everything, (h, w), method, chosen.limit
+    )
+    values = filtered_image(chosen, found, valid, channels)
     places = np.moveaxis(shift, 0, 2) + np.moveaxis(np.indices((h, w), np.int32), 0, 2)
-    return values[:, :, 0] if flat else values, places
+    return _like(image, values), places
 
 
-def _restored(chosen: Colours, found: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Turn the method's integers back into values of the image."""
-    values = np.moveaxis(found, 0, 2)
-    if chosen.space == "lab":
-        return ((values.astype(np.int32) - 32768) / chosen.unit + [50, 0, 0]).astype(np.float32)
-    if chosen.scale is not None:
-        low, high = np.array(chosen.scale.low), np.array(chosen.scale.high)
-        return (values / (255.0 * chosen.unit) * (high - low) + low).astype(dtype)
-    lift = 32768 if dtype == np.int16 else 0
-    limits = np.iinfo(dtype)
-    back = values.astype(np.int64) * chosen.divisor - lift
-    return np.ascontiguousarray(back.clip(limits.min, limits.max).astype(dtype))
-
-
-def mean_shift_modes(
-    labels: np.ndarray, filtered: np.ndarray, places: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return the modes of regions: mean place and mean colour of their pixels' modes.
-
-    Parameters
-    ----------
-    labels
-        (H, W), 0 = none.
-    filtered, places
-        Of `mean_shift_filter`.
-
-    Returns
-    -------
-    Columns of equal length: ``label``, ``area``, ``mode-0`` (row), ``mode-1`` (column) and
-    ``intensity_mode-0`` … for the channels.
-
-    Examples
-    --------
-    >>> image = np.array([[10, 12, 14, 90, 92, 94]], np.uint8)
-    >>> found = mean_shift_filter(image, 3, 16, sample=1)
-    >>> table = mean_shift_modes(np.array([[1, 1, 1, 2, 2, 2]]), *found)
-    >>> table["intensity_mode-0"].tolist(), table["mode-1"].tolist()
-    ([12.0, 92.0], [1.0, 4.0])
-    """
-    if labels.shape != filtered.shape[:2] or places.shape != (*labels.shape, 2):
-        raise ValueError(
-            f"labels, filtered and places must be of one image, got shapes {labels.shape},"
-            f" {filtered.shape} and {places.shape}"
-        )
-    label, index = np.unique(labels, return_inverse=True)
-    area = np.bincount(index.ravel())
-    chosen = label > 0
-    table = {"label": label[chosen], "area": area[chosen]}
-    values = filtered.reshape(*labels.shape, -1)
-    for title, planes in (("mode", places), ("intensity_mode", values)):
-        for k in range(planes.shape[2]):
-            total = np.bincount(index.ravel(), planes[..., k].ravel().astype(np.float64))
-            table[f"{title}-{k}"] = (total / area)[chosen]
-    return table
+def _like(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return values (H, W, K) as (H, W) if the image has that shape and one plane is enough."""
+    return values[:, :, 0] if np.ndim(image) == 2 and values.shape[2] == 1 else values

@@ -1,4 +1,7 @@
-"""States of mean shift, and what the two kernels of `mean_shift_vector` compute, in plain words."""
+"""States of mean shift, and a step in plain words: what `mean_shift_vector` does for flat weights.
+
+With other weights, `plain_successor` is the step itself.
+"""
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
@@ -22,7 +25,7 @@ def state_size(channels):
 
 
 @njit(nogil=True, cache=True)
-def plain_successor(planes, window, rule, states, at, out, to):
+def plain_successor(planes, window, rule, weights, states, at, out, to):
     """Write the rounded means of place and colour over a window's pixels near a colour.
 
     planes   tuple of C flat arrays: the sampled pixels; int16 of 0..255, or uint16
@@ -31,11 +34,17 @@ def plain_successor(planes, window, rule, states, at, out, to):
     rule     (usual, bits, limit): most windows have `usual` rows or one more; a pixel is sampled
              if y and x are multiples of 2^bits; pixels count whose squared distance from the
              colour is at most `limit`, 0 .. 254^2 (per channel, distances beyond 255 count as 255)
-    states   flat uint16: [at:] begins the state, of which only the colour matters here …
+    weights  int64[radius + 1, radius + 1, 256] of rows, columns and colours apart, or empty: all 1
+    states   flat uint16: [at:] begins the state, of which only the colour matters to flat weights …
     out      … and [to:] its successor; without any pixel, the state itself
     """
     offset, stride, rows, columns, y, x = window
-    n = row_sum = column_sum = 0
+    _usual, bits, limit = rule
+    # from the state's place, known modulo 2^16, to the window's first pixel
+    above = np.int64(np.int16(np.uint16(y) - states[at + PLACE]))
+    before = np.int64(np.int16(np.uint16(x) - states[at + PLACE + 1]))
+    weight = np.int64(1)
+    n = row_sum = column_sum = np.int64(0)
     total = np.zeros(len(planes), np.int64)
     for row in range(rows):
         for column in range(columns):
@@ -44,17 +53,20 @@ def plain_successor(planes, window, rule, states, at, out, to):
             for c in range(len(planes)):
                 d = np.int32(planes[c][place]) - states[at + COLOUR + c]
                 distance += min(abs(d), 255) ** 2
-            if distance <= rule[2]:
-                n += 1
-                row_sum += row
-                column_sum += column
+            if distance <= limit:
+                if weights.size:
+                    dy, dx = abs(above + (row << bits)), abs(before + (column << bits))
+                    weight = weights[dy, dx, (distance << 8) // (limit + 1)]
+                n += weight
+                row_sum += weight * row
+                column_sum += weight * column
                 for c in range(len(planes)):
-                    total[c] += planes[c][place]
+                    total[c] += weight * planes[c][place]
     size = state_size(len(planes))
     out[to : to + size] = states[at : at + size]
     if n:
-        out[to + PLACE] = np.uint16(y + rounded(row_sum << rule[1], n))
-        out[to + PLACE + 1] = np.uint16(x + rounded(column_sum << rule[1], n))
+        out[to + PLACE] = np.uint16(y + rounded(row_sum << bits, n))
+        out[to + PLACE + 1] = np.uint16(x + rounded(column_sum << bits, n))
         for c in range(len(planes)):
             out[to + COLOUR + c] = rounded(total[c], n)
 

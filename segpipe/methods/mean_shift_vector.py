@@ -25,7 +25,7 @@ BAND = 32
 
 @njit(nogil=True, cache=True, forceinline=True)
 def vector_successor(planes, window, rule, states, at, out, to):
-    """Do what `plain_successor` does; one row behind the window must be there to read."""
+    """Do what `plain_successor` does without weights; a row behind the window must be readable."""
     _successor(planes, window, rule, states, at, out, to)  # type: ignore[call-arg]
 
 
@@ -211,48 +211,64 @@ def _most(builder, a, b):
 
 def _window(builder, balls, window, rule):
     """Return vectors of GROUP numbers: count, rows, columns, pixel - colour …, over a window."""
-    offset, stride, rows, columns = window[:4]
-    usual, _bits, limit = rule
+    _offset, _stride, rows, columns = window[:4]
     late = balls.sum()
     size = state_size.py_func(len(balls.pointers))
     totals = [
         cgutils.alloca_once_value(builder, ir.Constant(_SUMS, None)) for _ in range(size // GROUP)
     ]
-    lanes = _constant(_LANES, range(LANES))
-    strips = cgutils.for_range_slice(builder, _I64(0), columns, _I64(LANES), _I64)
-    with strips as (left, _):
-        radius = _within(builder, limit, _I64(0), builder.sub(columns, left))
-        with cgutils.for_range_slice(builder, _I64(0), rows, _I64(BAND), _I64) as (top, _):
-            balls.clear()
-            builder.store(_ZERO, late)
-            here = _least(builder, builder.sub(rows, top), _I64(BAND))
-            # without the last row, which windows have or not, no branch is taken in vain
-            certain = _least(builder, here, usual)
-            begin = builder.add(builder.add(offset, left), builder.mul(top, stride))
-            with cgutils.for_range(builder, certain) as row:
-                balls.add(builder.add(begin, builder.mul(row.index, stride)), radius)
-                _add(builder, late, builder.load(balls.count))
-            more = builder.icmp_signed(">", here, certain)
-            last = builder.add(begin, builder.mul(certain, stride))
-            balls.add(last, builder.select(more, radius, _ZERO))
-            _add(builder, late, builder.load(balls.count))
-            found = builder.load(balls.count)
-            # a pixel in row i was counted certain + 1 - i times
-            seen = _splat(builder, builder.add(certain, _I64(1)))
-            down = builder.sub(builder.mul(found, seen), builder.load(late))
-            sums = [found, down, builder.mul(found, lanes), *balls.differences()]
-            sums += [_ZERO] * (size - len(sums))
-            for group, total in enumerate(totals):
-                part = _across_lanes(builder, sums[group * GROUP : (group + 1) * GROUP])
-                if group == 0:
-                    n = _splat(builder, builder.extract_element(part, _I32(0)), _SUMS)
-                    corner = ir.Constant(_SUMS, None)
-                    for k, first in ((1, top), (2, left)):
-                        first = builder.trunc(first, _I32)
-                        corner = builder.insert_element(corner, first, _I32(k))
-                    part = builder.add(part, builder.mul(n, corner))
-                _add(builder, total, part)
+    few = builder.and_(
+        builder.icmp_signed("<=", columns, _I64(LANES)), builder.icmp_signed("<=", rows, _I64(BAND))
+    )
+    place = builder, balls, window, rule, totals, late
+    with builder.if_else(few) as (one, several):
+        with one:  # most windows: without loops, less is kept in registers
+            _block(*place, _I64(0), _I64(0))
+        with several:
+            strips = cgutils.for_range_slice(builder, _I64(0), columns, _I64(LANES), _I64)
+            with strips as (left, _):
+                bands = cgutils.for_range_slice(builder, _I64(0), rows, _I64(BAND), _I64)
+                with bands as (top, _):
+                    balls.clear()
+                    builder.store(_ZERO, late)
+                    _block(*place, top, left)
     return [builder.load(total) for total in totals]
+
+
+def _block(builder, balls, window, rule, totals, late, top, left):
+    """Add at most BAND rows of at most LANES columns of a window to its sums."""
+    offset, stride, rows, columns = window[:4]
+    usual, _bits, limit = rule
+    size = GROUP * len(totals)
+    lanes = _constant(_LANES, range(LANES))
+    radius = _within(builder, limit, _I64(0), builder.sub(columns, left))
+    here = _least(builder, builder.sub(rows, top), _I64(BAND))
+    # without the last row, which windows have or not, no branch is taken in vain
+    certain = _least(builder, here, usual)
+    begin = builder.add(builder.add(offset, left), builder.mul(top, stride))
+    with cgutils.for_range(builder, certain) as row:
+        balls.add(builder.add(begin, builder.mul(row.index, stride)), radius)
+        _add(builder, late, builder.load(balls.count))
+    more = builder.icmp_signed(">", here, certain)
+    last = builder.add(begin, builder.mul(certain, stride))
+    balls.add(last, builder.select(more, radius, _ZERO))
+    _add(builder, late, builder.load(balls.count))
+    found = builder.load(balls.count)
+    # a pixel in row i was counted certain + 1 - i times
+    seen = _splat(builder, builder.add(certain, _I64(1)))
+    down = builder.sub(builder.mul(found, seen), builder.load(late))
+    sums = [found, down, builder.mul(found, lanes), *balls.differences()]
+    sums += [_ZERO] * (size - len(sums))
+    for group, total in enumerate(totals):
+        part = _across_lanes(builder, sums[group * GROUP : (group + 1) * GROUP])
+        if group == 0:
+            n = _splat(builder, builder.extract_element(part, _I32(0)), _SUMS)
+            corner = ir.Constant(_SUMS, None)
+            for k, first in ((1, top), (2, left)):
+                first = builder.trunc(first, _I32)
+                corner = builder.insert_element(corner, first, _I32(k))
+            part = builder.add(part, builder.mul(n, corner))
+        _add(builder, total, part)
 
 
 def _across_lanes(builder, vectors):

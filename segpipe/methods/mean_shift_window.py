@@ -1,25 +1,24 @@
-"""Mean shift on a window: colours as integers, and the modes of a core.
+"""Mean shift on a window: the modes of a core.
 
-Rules. Colours are integers of at most 16 bits (`planes`); the range bandwidth becomes a squared
-radius `limit` of at most 254^2 in the same units. Of the pixels, those whose global row and column
-are multiples of `sample` speak for the image; masked ones never do. The state of a pixel begins
-with its place and colour. A step takes the mean place and the mean colour, rounded half up, of the
-sampled pixels at most `spatial_bandwidth` rows and columns away (inside the image) whose colours
-lie in the ball. A trajectory ends when its place does not change, when it sees nothing, or after
-`iterations` steps. So it never leaves the square of iterations * spatial_bandwidth round its pixel,
-and nothing beyond that square can matter: the halo is the reach, exactly.
+Rules. Colours, or what else is compared, are integers of at most 16 bits (`mean_shift_features`);
+the range bandwidth becomes a squared radius `limit` of at most 254^2 in the same units. Of the
+pixels, those whose global row and column are multiples of `sample` speak for the image; masked ones
+never do. The state of a pixel begins with its place and colour. A step takes the mean place and the
+mean colour, rounded half up, of the sampled pixels at most `spatial_bandwidth` rows and columns
+away (inside the image) whose colours lie in the ball. A trajectory ends when its place does not
+change, when it sees nothing, or after `iterations` steps. So it never leaves the square of
+iterations * spatial_bandwidth round its pixel, and nothing beyond that square can matter but what
+its pixels' features see: the halo is the reach, exactly, and that of the features.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from segpipe import colour
 from segpipe.methods import mean_shift_kernels as kernels
 from segpipe.methods.mean_shift_plain import LANES
 from segpipe.tiles import Box
@@ -27,66 +26,8 @@ from segpipe.tiles import Box
 if TYPE_CHECKING:
     from segpipe.methods.mean_shift import MeanShift
 
-WIDEST = 254
-"""Largest range bandwidth that the kernels compare, in their units."""
 WIDEST_WINDOW = 128
 """Pixels that a window is less wide than."""
-OFFSET = 32768
-"""Lifts signed colours to unsigned ones."""
-FLOAT_RANGE = 255.0
-"""Images of floats are scaled to this range, as if they had 8 bits before the point."""
-
-
-@dataclass(frozen=True)
-class Colours:
-    """How the pixels of an image become integers, and the squared bandwidth in their units."""
-
-    space: str
-    """``raw`` or ``lab``."""
-    scale: colour.Scaling | None
-    """Of the whole image; only for floats."""
-    unit: int
-    """Steps per unit of the image (floats and Lab), or …"""
-    divisor: int
-    """… units of the image per step."""
-    limit: int
-
-    def planes(self, image: np.ndarray) -> np.ndarray:
-        """Return (C, h, w) uint8 or uint16; each pixel is a function of its own value only."""
-        if self.space == "lab":
-            lab = colour.planes(np.ascontiguousarray(image), self.unit, None)
-            return (lab.astype(np.int32) + OFFSET).astype(np.uint16)
-        values = np.ascontiguousarray(np.moveaxis(image, 2, 0))
-        if self.scale is not None:
-            return self._scaled(values)
-        if values.dtype == np.int16:
-            values = (values.astype(np.int32) + OFFSET).astype(np.uint16)
-        if self.divisor == 1:
-            return values
-        return ((values.astype(np.uint32) + self.divisor // 2) // self.divisor).astype(np.uint16)
-
-    def _scaled(self, values: np.ndarray) -> np.ndarray:
-        assert self.scale is not None
-        out = np.zeros(values.shape, np.uint16)
-        span = FLOAT_RANGE * self.unit
-        for c, (low, high) in enumerate(zip(self.scale.low, self.scale.high, strict=True)):
-            if high > low:
-                with np.errstate(invalid="ignore"):  # NaN: masked, whatever it becomes
-                    lifted = (values[c].astype(np.float64) - low) * (span / (high - low))
-                    lifted = np.clip(np.nan_to_num(lifted), 0.0, span)
-                out[c] = np.floor(lifted + 0.5).astype(np.uint16)
-        return out
-
-
-def colours(
-    dtype: np.dtype, space: str, range_bandwidth: int, scale: colour.Scaling | None
-) -> Colours:
-    """Choose the integers for an image type: as fine as the kernels can compare."""
-    fine = space == "lab" or np.dtype(dtype).kind == "f"
-    unit = max(1, min(8 if space == "lab" else 64, WIDEST // range_bandwidth)) if fine else 1
-    divisor = 1 if fine else -(-range_bandwidth // WIDEST)
-    limit = (range_bandwidth * unit) ** 2 // divisor**2
-    return Colours(space, scale, unit, divisor, limit)
 
 
 def modes(
@@ -103,13 +44,13 @@ def modes(
     Parameters
     ----------
     values
-        (C, h, w) of `Colours.planes` over the window, which has the reach round the core.
+        (C, h, w) of `Features.planes` over the window, which has the halo round the core.
     valid
         (h, w) bool over the window; None: all pixels count.
     window, core, shape
         Global boxes; (height, width) of the image.
     parameters, limit
-        See `MeanShift` and `Colours`.
+        See `MeanShift` and `Features`.
 
     Returns
     -------

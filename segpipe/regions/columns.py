@@ -12,6 +12,7 @@ import numpy as np
 from segpipe import passes
 from segpipe.passes import GROUPS, Columns, Table
 from segpipe.regions import colours, contours, percentiles, places
+from segpipe.regions.modes import mode_columns
 
 STANDARD = passes.STANDARD
 RULES = {
@@ -24,6 +25,8 @@ RULES = {
     "most": np.maximum,
     "class": np.maximum,  # the same in all tiles
     "votes": np.add,
+    "shifts": np.add,
+    "modes": np.add,
 }
 """How the partial sums of a region become its sums."""
 Sums = Mapping[str, np.ndarray]
@@ -50,6 +53,9 @@ class Wanted:
     votes: tuple[int, ...] = ()
     """Classes that pixels vote for in 255ths; the table says whose sum is greatest (``class``), and
     its mean (``score``)."""
+    modes: str | None = None
+    """Type of the filtered image whose modes are told (see `segpipe.regions.modes`); None: the
+    method has none."""
 
     def __post_init__(self) -> None:
         places.check_size(self.shape)
@@ -139,6 +145,8 @@ def finished(sums: Sums, wanted: Wanted) -> dict[str, np.ndarray]:
         best = sums["votes"].argmax(axis=1)
         table["class"] = np.asarray(wanted.votes, np.int64)[best]
         table["score"] = sums["votes"].max(axis=1) / (255 * area)
+    if wanted.modes is not None:
+        table |= mode_columns(sums, wanted.modes)
     if "borders" in sums:
         table |= _shape(sums)
     if "colours" in sums:

@@ -13,6 +13,7 @@ from segpipe.passes import ImageInfo, Output, Pass, Record, Window
 from segpipe.regions import colours, columns, rank
 from segpipe.regions.columns import STANDARD, Wanted
 from segpipe.regions.measure_tile import Seen, tile_rows
+from segpipe.regions.modes import Modes, mode_sums
 from segpipe.tiles import Grid, Tile
 
 COSTS = {"area": 4.0, "shape": 5.0, "colour": 1.0, "percentiles": 7.0, "neighbours": 1.0}
@@ -28,7 +29,13 @@ class Votes:
     classes: tuple[int, ...]
 
 
-def label_pass(image: ImageInfo, *, classes: str | None = None, votes: Votes | None = None) -> Pass:
+def label_pass(
+    image: ImageInfo,
+    *,
+    classes: str | None = None,
+    votes: Votes | None = None,
+    modes: Modes | None = None,
+) -> Pass:
     """Return the pass that turns ``regions`` (per-tile numbers) into ``labels`` 1..N.
 
     The pass before it must write ``regions``, send `rank.summary` as its record and solve with
@@ -36,7 +43,8 @@ def label_pass(image: ImageInfo, *, classes: str | None = None, votes: Votes | N
     on the way is ``image.measure``. With `classes`, the pass before must also write ``classes``
     (unsigned, 0 = none, else 1 + class), constant in every region; the table gets a column of that
     name. With `votes`, the class whose plane sums up to most in a region, and the mean of that
-    plane (255 = 1), become columns ``class`` and ``score``.
+    plane (255 = 1), become columns ``class`` and ``score``. With `modes`, those of the segments
+    become columns (see `segpipe.regions.modes`).
     """
     pixels = image.shape[0] * image.shape[1]
     groups = frozenset(STANDARD if image.measure is None else image.measure | {"area"})
@@ -48,17 +56,19 @@ def label_pass(image: ImageInfo, *, classes: str | None = None, votes: Votes | N
         image.transform,
         classes=classes,
         votes=votes.classes if votes else (),
+        modes=modes.dtype if modes else None,
     )
     colourful = bool(wanted.groups & {"colour", "percentiles"})
     deep = 9 * ("percentiles" in wanted.groups)
     return Pass(
         name="label",
-        map=partial(_label, wanted, votes),
+        map=partial(_label, wanted, votes, modes),
         reads=(
             "regions",
             *(("image",) if colourful else ()),
             *(("classes",) if wanted.classes else ()),
             *((votes.array,) if votes else ()),
+            *((modes.filtered, modes.shift) if modes else ()),
         ),
         writes={"labels": "uint32" if pixels < 1 << 32 else "uint64"},
         solve=_solve,
@@ -72,7 +82,11 @@ def label_pass(image: ImageInfo, *, classes: str | None = None, votes: Votes | N
 
 
 def _label(
-    wanted: Wanted, votes: Votes | None, window: Window, numbering: rank.Numbering
+    wanted: Wanted,
+    votes: Votes | None,
+    modes: Modes | None,
+    window: Window,
+    numbering: rank.Numbering,
 ) -> Output:
     regions = window.core("regions")
     image = window.core("image") if "image" in window.arrays else None
@@ -88,6 +102,7 @@ def _label(
         window.tile.core.start,
         _classes(window, len(numbering.table)),
         _votes(votes, window, regions, len(numbering.table)),
+        _modes(modes, window, regions, len(numbering.table)),
     )
     border = rank.seam_regions(regions, window.tile, window.grid.shape)
     values = None if image is None else colours.measurable(image)
@@ -108,6 +123,15 @@ def _votes(votes: Votes | None, window: Window, regions: np.ndarray, n: int) -> 
     if votes is None:
         return None
     return plane_sums(regions, window.core(votes.array), np.asarray(votes.planes), n)
+
+
+def _modes(
+    modes: Modes | None, window: Window, regions: np.ndarray, n: int
+) -> dict[str, np.ndarray] | None:
+    """Return the sums of the modes of a tile's regions; None if there are none."""
+    if modes is None:
+        return None
+    return mode_sums(regions, window.core(modes.filtered), window.core(modes.shift), n)
 
 
 @njit(nogil=True, cache=True)

@@ -7,7 +7,7 @@ sums that `columns` puts together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +37,8 @@ class Seen(NamedTuple):
     """int64[n + 1], class of the numbers, if the method has classes."""
     votes: np.ndarray | None = None
     """int64[n + 1, classes], what the pixels of the numbers say, if they vote."""
+    modes: Mapping[str, np.ndarray] | None = None
+    """Sums of `segpipe.regions.modes` by name, if the method has modes."""
 
 
 def tile_rows(
@@ -74,6 +76,7 @@ def tile_rows(
         others["class"] = seen.classes
     if seen.votes is not None:
         others["votes"] = seen.votes
+    others |= seen.modes or {}
     if runs and colour is not None and floating:
         others |= colours.float_sums(runs, n, colour)
     present = swept[:, places.AREA] > 0

@@ -38,6 +38,8 @@ NEVER = 0
 FREE = -1
 """Round of a node that decides for itself."""
 NOBODY = -1
+ENDLESS = np.iinfo(np.int64).max
+u64 = np.uint64  # unsigned indices need no test for negative ones
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,19 @@ class Merged:
 
     def ends(self) -> np.ndarray:
         """Return int64[nodes], what each node became in the end."""
-        end = np.arange(len(self.target))
-        # a region that arises has a larger number; one that joins a settled region goes one step
-        for _ in range(64):
-            further = np.where(self.target[end] >= 0, self.target[end], end)
-            if (further == end).all():
-                break
-            end = further
-        return end
+        return _ends(self.target)
+
+
+@njit(nogil=True, cache=True)
+def _ends(target):
+    """Follow every node; a step leads to a region that arose a round later, or to a settled one."""
+    end = np.empty(target.size, np.int64)
+    for i in range(target.size):
+        j = i
+        while target[j] >= 0:
+            j = target[j]
+        end[i] = j
+    return end
 
 
 def free(ids: np.ndarray, sums: np.ndarray, edges: np.ndarray, open_: np.ndarray) -> Graph:
@@ -139,10 +146,13 @@ def _run(ids, sums, moves, target, tainted, edges, nodes, min_size):
         target[i] = NOBODY
         moves[i] = NEVER
     pick = np.full(n, NOBODY, np.int32)
-    gap = np.zeros(n, np.int64)
+    gap = np.full(n, ENDLESS, np.int64)
     deferred = np.zeros(n, np.bool_)
     touched = np.zeros(n, np.bool_)
-    heap = np.arange(n).astype(np.int32)
+    groups = np.arange(n).astype(np.int32), np.full(n, NOBODY, np.int32), np.zeros(n, np.bool_)
+    seen = np.zeros(n, np.int32)
+    given = nodes
+    doubt = tainted.any()  # it comes from nothing else
     state = (ids, means, small, tainted, scripted)
     m = len(edges)
     turn = 0
@@ -152,10 +162,13 @@ def _run(ids, sums, moves, target, tainted, edges, nodes, min_size):
         busy = _pick(edges, m, state, pick, gap, deferred)
         if not busy:
             break
-        _touch(edges, m, small, tainted, deferred, touched)
-        for i in range(nodes):
+        if doubt:
+            _touch(edges, m, small, tainted, deferred, touched)
+        for i in range(given):
             if scripted[i] and script[i] == turn:
                 pick[i] = goal[i]
+                seen[i] = seen[goal[i]] = turn
+        active = _active(edges, m, seen, turn, nodes)
         nodes = _unite(
             ids,
             sums,
@@ -164,9 +177,11 @@ def _run(ids, sums, moves, target, tainted, edges, nodes, min_size):
             tainted,
             scripted,
             pick,
+            gap,
             deferred,
             touched,
-            heap,
+            groups,
+            active,
             moves,
             target,
             nodes,
@@ -174,6 +189,19 @@ def _run(ids, sums, moves, target, tainted, edges, nodes, min_size):
             min_size,
         )
     return nodes
+
+
+@njit(nogil=True, cache=True)
+def _active(edges, m, seen, turn, nodes):
+    """Return the nodes, ascending, that have edges or were seen this turn: no other can change."""
+    for e in range(m):
+        seen[edges[e, 0]] = seen[edges[e, 1]] = turn
+    active = np.empty(nodes, np.int32)
+    count = 0
+    for i in range(nodes):
+        active[count] = i
+        count += seen[i] == turn
+    return active[:count]
 
 
 @njit(nogil=True, cache=True)
@@ -202,19 +230,20 @@ def _pick(edges, m, state, pick, gap, deferred):
     busy = False
     for e in range(m):
         d = np.int64(0)
+        one, other = u64(edges[u64(e), u64(0)]), u64(edges[u64(e), u64(1)])
         for c in range(means.shape[1]):
-            d += (means[edges[e, 0], c] - means[edges[e, 1], c]) ** 2
-        for k in range(2):
-            a, b = edges[e, k], edges[e, 1 - k]
-            if not small[a] or tainted[a] or scripted[a]:
-                continue
-            busy = True
-            if tainted[b]:
-                deferred[a] = True
-            old = pick[a]
-            if old == NOBODY or d < gap[a] or (d == gap[a] and ids[b] < ids[old]):
-                pick[a] = b
-                gap[a] = d
+            apart = means[one, u64(c)] - means[other, u64(c)]
+            d += apart * apart
+        for a, b in ((one, other), (other, one)):
+            picks = small[a] & (not tainted[a]) & (not scripted[a])
+            busy |= picks
+            deferred[a] |= picks & tainted[b]
+            # without branches, which nobody could predict; who picked nobody has an endless gap
+            old, least = pick[a], gap[a]
+            first = ids[b] < ids[u64(max(old, 0))]
+            better = picks & ((d < least) | ((d == least) & first))
+            pick[a] = np.int32(b) if better else old
+            gap[a] = d if better else least
     return busy
 
 
@@ -244,34 +273,35 @@ def _unite(
     tainted,
     scripted,
     pick,
+    gap,
     deferred,
     touched,
-    heap,
+    groups,
+    active,
     moves,
     target,
     nodes,
     turn,
     min_size,
 ):
-    """Unite the picks of a round; return the number of nodes."""
+    """Unite the picks of a round among the `active` nodes; return the number of nodes."""
+    heap, head, member = groups
     before = nodes
-    for i in range(before):
+    for i in active:
         if deferred[i]:
             pick[i] = NOBODY
         if pick[i] != NOBODY:
             a, b = _find(heap, i), _find(heap, pick[i])
             heap[max(a, b)] = min(a, b)
     # whom a group joins: its member that neither picks nor is free; else a new node
-    head = np.full(before, NOBODY, np.int32)
-    member = np.zeros(before, np.bool_)
-    for i in range(before):
+    for i in active:
         member[i] = pick[i] != NOBODY or _find(heap, i) != i or deferred[i]
         if pick[i] != NOBODY:
             member[pick[i]] = True
-    for i in range(before):
+    for i in active:
         if member[i] and pick[i] == NOBODY and (not small[i] or scripted[i]):
             head[_find(heap, i)] = i
-    for i in range(before):
+    for i in active:
         if not member[i] or target[i] != NOBODY:
             continue
         r = _find(heap, i)
@@ -291,9 +321,12 @@ def _unite(
     for h in range(before, nodes):
         _mean(sums, means, h)
         small[h] = tainted[h] or sums[h, 0] < min_size
-    for i in range(before):
+    for i in active:
         heap[i] = i
+        head[i] = NOBODY
+        member[i] = False
         pick[i] = NOBODY
+        gap[i] = ENDLESS
         deferred[i] = False
         touched[i] = False
     return nodes

@@ -82,7 +82,7 @@ def summary(
 ) -> Record:
     """Summarise a tile's parts for `solve_parts`: `join.summary` and ``sums`` of those at seams."""
     record = join.summary(parts, n, tile, shape, rims)
-    return record | {"sums": merge_tile.sums(parts, values, n)[record["border"] - 1]}
+    return record | {"sums": merge_tile.sums_of(parts, values, n, record["border"])}
 
 
 @dataclass(frozen=True)

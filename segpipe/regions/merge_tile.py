@@ -18,14 +18,27 @@ from segpipe.tiles import Tile
 
 def sums(parts: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
     """Return int64[n, 1 + C]: pixels and sums of values (C, h, w) of the parts 1..n."""
-    out = np.zeros((n + 1, 1 + len(values)), np.int64)
-    _add(parts, values, out)
-    return out[1:]
+    place = np.arange(-1, n)
+    return _sums(parts, values, place, n)
+
+
+def sums_of(parts: np.ndarray, values: np.ndarray, n: int, chosen: np.ndarray) -> np.ndarray:
+    """Return the rows of `sums` of some parts: what lies in no other is not even read."""
+    place = np.full(n + 1, -1)
+    place[chosen] = np.arange(len(chosen))
+    return _sums(parts, values, place, len(chosen))
+
+
+def _sums(parts: np.ndarray, values: np.ndarray, place: np.ndarray, rows: int) -> np.ndarray:
+    out = np.zeros((rows, 1 + len(values)), np.int64)
+    if rows:
+        _add(parts, values, place, out)
+    return out
 
 
 @njit(nogil=True, cache=True)
-def _add(parts, values, out):
-    """Add run by run."""
+def _add(parts, values, place, out):
+    """Add run by run; place[part] is the row of `out`, or -1."""
     h, w = parts.shape
     channels = values.shape[0]
     for y in range(h):
@@ -33,14 +46,14 @@ def _add(parts, values, out):
         for x in range(1, w + 1):
             if x < w and parts[y, x] == parts[y, begin]:
                 continue
-            part = parts[y, begin]
-            if part:
-                out[part, 0] += x - begin
+            row = place[parts[y, begin]]
+            if row >= 0:
+                out[row, 0] += x - begin
                 for c in range(channels):
                     total = np.int64(0)
                     for i in range(begin, x):
                         total += values[c, y, i]
-                    out[part, 1 + c] += total
+                    out[row, 1 + c] += total
             begin = x
 
 
@@ -92,26 +105,24 @@ def _edges(parts, node, small):
     edges = np.empty((room, 2), np.int32)
     m = 0
     for y in range(h):
-        last_a, last_b = np.int64(-1), np.int64(-1)
+        if m + 2 * w > room:
+            room = 2 * (m + 2 * w)
+            more = np.empty((room, 2), np.int32)
+            more[:m] = edges[:m]
+            edges = more
+        before = before_up = last = last_up = np.int64(-1)
         for x in range(w):
             a = node[parts[y, x]]
-            for k in range(2):
-                if (k == 0 and x == 0) or (k == 1 and y == 0):
-                    continue
-                b = node[parts[y, x - 1]] if k == 0 else node[parts[y - 1, x]]
-                if a == b or a < 0 or b < 0 or not (small[a] or small[b]):
-                    continue
-                if k == 1:  # along a common border the same pair comes again and again
-                    if a == last_a and b == last_b:
-                        continue
-                    last_a, last_b = a, b
-                if m == room:
-                    room *= 2
-                    more = np.empty((room, 2), np.int32)
-                    more[:m] = edges
-                    edges = more
-                edges[m, 0], edges[m, 1] = a, b
-                m += 1
+            up = node[parts[y - 1, x]] if y else np.int64(-1)
+            # along a common border the same pair comes again and again
+            if a != before and (a != up or before != before_up):
+                edges[m, 0], edges[m, 1] = a, before
+                m += (a >= 0) & (before >= 0) and (small[a] or small[before])
+            if a != up and (a != last or up != last_up):
+                edges[m, 0], edges[m, 1] = a, up
+                m += (a >= 0) & (up >= 0) and (small[a] or small[up])
+                last, last_up = a, up
+            before, before_up = a, up
     return edges[:m].copy()
 
 

@@ -81,14 +81,15 @@ def publish_labels(
     listing.update_attributes({"ome": {"version": "0.5", "labels": sorted(names)}})
 
 
-def publish_probability(
-    folder: Folder, name: str, levels: int, calibration: Calibration, extra: dict[str, Any]
+def publish_map(
+    folder: Folder, path: str, levels: int, calibration: Calibration, extra: dict[str, Any]
 ) -> None:
-    """Write the metadata of probabilities, an image of its own inside the image."""
+    """Write the metadata of probabilities, say, an image of its own at a path inside the image."""
+    name = path.rsplit("/", 1)[-1]
     attributes = ImageAttrs(
         version="0.5", multiscales=[_multiscale(name, levels, calibration, channel=True)]
     ).model_dump(exclude_none=True)
-    _group(folder, f"probability/{name}").attrs.update({"ome": attributes, "segpipe": extra})
+    _group(folder, path).attrs.update({"ome": attributes, "segpipe": extra})
 
 
 def _group(folder: Folder, path: str) -> Any:

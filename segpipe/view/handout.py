@@ -24,7 +24,7 @@ Known = bytes | Callable[[], bytes]
 def hand_out(folder: Folder, state: Mapping[str, Any], layers: Layers) -> str:
     """Let the server hand out the OME-Zarr image of a run; return its address."""
     image, known = folder / IMAGE, dict[str, Known]()
-    for group in ["", *(f"labels/{n}/" for n in layers.labels), *layers.probability]:
+    for group in ["", *(f"labels/{n}/" for n in layers.labels), *layers.maps]:
         name = f"{group.rstrip('/')}/zarr.json".lstrip("/")
         known[name] = _client_metadata(image.get_json(name))
     for stage in layers.measured:

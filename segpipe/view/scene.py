@@ -10,7 +10,10 @@ from typing import Any
 import neuroglancer
 
 from segpipe.report.display import Range, open_display
+from segpipe.store import IMAGE
+from segpipe.store.arrays import open_array
 from segpipe.store.folder import Folder
+from segpipe.store.ome import level_shapes
 
 PANEL = (700, 1200)
 """Rows and columns of a usual browser window, to which the image is fitted at first."""
@@ -42,17 +45,21 @@ class Layers:
     """Label images: those of the run's stages first, then others that were put beside them."""
     measured: tuple[str, ...]
     """Label images that have a table of segments."""
-    probability: tuple[str, ...]
-    """Groups of probabilities, each an OME-Zarr image of its own: ``probability/NAME/``."""
+    maps: tuple[str, ...]
+    """Probabilities and filtered images, each an OME-Zarr image of its own: ``probability/NAME/``,
+    ``filtered/NAME/``."""
 
 
 def found_layers(image: Folder, state: Mapping[str, Any]) -> Layers:
-    """Look up what there is: stages, other label images (``truth``, say), probabilities."""
+    """Look up what there is: stages, other label images (``truth``, say), other images."""
     listed = (image.get_json("labels/zarr.json") or {}).get("attributes", {}).get("ome", {})
     stages = list(state["labels"])
     others = [name for name in listed.get("labels", ()) if name not in stages]
-    inside = image.objects().list_with_delimiter("probability")["common_prefixes"]
-    groups = [f"{path.strip('/')}/" for path in sorted(inside)]
+    groups = [
+        f"{path.strip('/')}/"
+        for kind in ("filtered", "probability")
+        for path in sorted(image.objects().list_with_delimiter(kind)["common_prefixes"])
+    ]
     return Layers((*stages, *others), tuple(stages), tuple(groups))
 
 
@@ -82,15 +89,15 @@ def compose(
     scene.layers["image"] = neuroglancer.ImageLayer(
         source=pixels, shader=_shader(ranges, source), opacity=1.0
     )
-    for group in layers.probability:
+    for group in layers.maps:
         scene.layers.append(
             name=group.strip("/"),
             layer=neuroglancer.ImageLayer(
                 source=neuroglancer.LayerDataSource(
                     url=f"{url}{group}|zarr3:", transform=transform
                 ),
-                shader=PROBABILITY,
-                opacity=0.6,
+                shader=_map_shader(folder / IMAGE, group, ranges, source),
+                opacity=0.6 if group.startswith("probability/") else 1.0,
             ),
             visible=False,
         )
@@ -103,6 +110,24 @@ def compose(
             layer.segment_query = "|area"  # the list of segments begins with this column
         # label images on top of each other can only be looked at one by one
         scene.layers.append(name=name, layer=layer, visible=i == 0)
+
+
+def _map_shader(
+    image: Folder, group: str, ranges: tuple[Range, ...], source: Mapping[str, Any]
+) -> str:
+    """Return the program that shows probabilities, or a filtered image as the image is shown.
+
+    One of other features is stretched between its extremes; of more than three, the first is seen.
+    """
+    if group.startswith("probability/"):
+        return PROBABILITY
+    coarsest = open_array(image, f"{group}{len(level_shapes(source['shape'])) - 1}")
+    kind = coarsest.shape[0], str(coarsest.dtype)
+    if kind == (source["channels"], source["dtype"]):
+        return _shader(ranges, source)
+    seen = coarsest[: 3 if kind[0] == 3 else 1]
+    found = tuple((float(plane.min()), float(plane.max())) for plane in seen)
+    return _shader(found, {"rgb": False, "dtype": kind[1]})
 
 
 def _space(**axes: tuple[float, str]) -> neuroglancer.CoordinateSpace:

@@ -69,6 +69,25 @@ def test_run__networks_keep_their_maps(configure: Configure, tmp_path: Path) -> 
         np.testing.assert_array_equal(here, there)
 
 
+def test_run__stages_read_filtered_images(configure: Configure, tmp_path: Path) -> None:
+    smooth = {"spatial_bandwidth": 3, "range_bandwidth": 40, "iterations": 2, "filtered": True}
+    stages = [
+        {"method": "mean-shift", "name": "smooth", "parameters": smooth},
+        {"method": "slic", "reads": "smooth", "parameters": {"step": 8}},
+    ]
+    config = configure(method=None, parameters={}, stages=stages)
+    run(config)
+    name = "a/one.jpg"
+    folder = Path(config.output) / "images" / name
+    found = json.loads((folder / "run.json").read_text())
+    assert found["labels"] == alone(config, name, tmp_path / "alone")["labels"]
+    here, there = (
+        zarr.open_array(place / "image.ome.zarr/filtered/smooth/0", mode="r")[:]
+        for place in (folder, tmp_path / "alone")
+    )
+    np.testing.assert_array_equal(here, there)
+
+
 def test_run__good_ones_are_done_bad_ones_set_aside(configure: Configure) -> None:
     config = configure()
     done = run(config)

@@ -54,6 +54,12 @@ QUICK = {
     "mean-shift": [
         {"spatial_bandwidth": 4, "iterations": 4, "range_bandwidth": 25, "min_size": 15},
         {"spatial_bandwidth": 5, "iterations": 2, "sample": 1, "min_size": 200},
+        {
+            "spatial_bandwidth": 4,
+            "iterations": 3,
+            "features": "gradient-histogram",
+            "histogram_radius": 3,
+        },
     ],
     "felzenszwalb": [
         {"scale": 1000.0, "sigma": 0.0, "min_size": 70},

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
+from skimage.color import rgb2lab
 
 from segpipe import colour
+from segpipe.methods.gradient_histogram import gradient_histogram
 from segpipe.methods.mean_shift import MeanShift, mean_shift
 from segpipe.methods.mean_shift_modes import mean_shift_filter, mean_shift_modes
 from segpipe.methods.mean_shift_plain import (
@@ -29,9 +34,14 @@ def mean(total, n, half_up=1):
 def integers(image, method, valid):
     """Colours as lists of Python integers, and the squared bandwidth."""
     hr = method.range_bandwidth
-    if method.space == "lab":
+    if method.features == "lab":
         unit = min(8, 254 // hr)
         return colour.planes(image, unit, None).transpose(1, 2, 0).astype(object), (hr * unit) ** 2
+    if method.features == ("colour", "gradient-histogram") and image.dtype == np.uint8:
+        unit = min(8, 254 // hr)
+        scaled = image.astype(int) * unit
+        texture = gradients(scaled, valid, method.histogram_radius)
+        return np.concatenate([scaled, texture], axis=2).astype(object), (hr * unit) ** 2
     if image.dtype.kind == "f":
         unit = min(64, 254 // hr)
         scale = colour.scaling(colour.histogram(image, valid), image.dtype)
@@ -45,6 +55,30 @@ def integers(image, method, valid):
     q = -(-hr // 254)
     lift = 32768 if image.dtype == np.int16 else 0
     return ((image.astype(np.int64) + lift + q // 2) // q).astype(object), hr * hr // q**2
+
+
+def gradients(values, valid, radius):
+    """Mean lengths of gradients in four orientations, pixel by pixel."""
+    h, w, channels = values.shape
+    votes, out = np.zeros((h, w, 4)), np.zeros((h, w, 4), int)
+
+    def there(y, x, instead):
+        return (y, x) if 0 <= y < h and 0 <= x < w and valid[y, x] else instead
+
+    for p in zip(*np.nonzero(valid), strict=True):
+        y, x = p
+        best = (0, 0, 0)
+        for c in range(channels):
+            dy = int(values[(*there(y + 1, x, p), c)]) - int(values[(*there(y - 1, x, p), c)])
+            dx = int(values[(*there(y, x + 1, p), c)]) - int(values[(*there(y, x - 1, p), c)])
+            best = max(best, (dy * dy + dx * dx, dy, dx), key=lambda one: one[0])
+        angle = np.degrees(np.arctan2(best[1], best[2]))
+        votes[(*p, round(angle / 45) % 4)] = math.isqrt(best[0])
+    for y, x in zip(*np.nonzero(valid), strict=True):
+        box = slice(max(0, y - radius), y + radius + 1), slice(max(0, x - radius), x + radius + 1)
+        n = valid[box].sum()
+        out[y, x] = (votes[box].sum(axis=(0, 1)) + n) // (2 * n)
+    return out
 
 
 def trajectory(values, valid, y, x, method, limit, table):
@@ -108,7 +142,8 @@ def reference(image, method, mask=None):
                     if b in modes and b not in region and linked(a, b):
                         region[b] = p
                         queue.append(b)
-    region = merged(region, values, method.min_size)
+    # means of regions are taken of colours, whatever else was compared
+    region = merged(region, values[:, :, : image.shape[2]], method.min_size)
     first = {}
     labels = np.zeros((h, w), int)
     for p in pixels:
@@ -230,9 +265,36 @@ def test_labels__equal_the_rules(name: str, number: int) -> None:
 
 
 def test_labels__equal_the_rules_in_lab() -> None:
-    method = MeanShift(4, 10, 15, 4, space="lab")
+    method = MeanShift(4, 10, 15, 4, features="lab")
     image = pictures()["rgb"]
     np.testing.assert_array_equal(mean_shift(image, **vars(method)), reference(image, method)[0])
+
+
+def test_labels__equal_the_rules_with_gradients() -> None:
+    method = MeanShift(4, 20, 15, 4, features=("colour", "gradient-histogram"), histogram_radius=2)
+    image = pictures()["rgb"]
+    mask = np.random.default_rng(2).random(image.shape[:2]) > 0.1
+    wanted, _modes = reference(image, method, mask)
+    np.testing.assert_array_equal(mean_shift(image, **vars(method), mask=mask), wanted)
+
+
+def test_gradient_histogram__knows_orientations() -> None:
+    y, x = np.mgrid[:60, :60]
+    for angle in range(0, 180, 15):
+        turn = np.radians(angle)
+        wave = 128 + 100 * np.sin((x * np.cos(turn) + y * np.sin(turn)) / 3)
+        found = gradient_histogram(wave[None].astype(np.uint8), None, 8)[:, 30, 30]
+        assert found.argmax() == round(angle / 45) % 4
+
+
+def test_gaussian_feature__is_the_method_on_a_smoothed_image() -> None:
+    """What a smoothed image was is told by SciPy; only means of regions are those of the image."""
+    image = pictures()["gray"]
+    smoothed = gaussian_filter(image.astype(float), 1.5, mode="constant")
+    smoothed /= gaussian_filter(np.ones(image.shape), 1.5, mode="constant")
+    plain = mean_shift_filter(np.rint(smoothed).astype(np.uint8), 3, 10, sample=1)[0]
+    found = mean_shift_filter(image, 3, 10, sample=1, features="gaussian", sigma=1.5)[0]
+    assert np.abs(found.astype(int) - plain).mean() < 1
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (1, 0), (0, 1), (3, 5)])
@@ -249,6 +311,7 @@ def test_reach__is_the_halo_and_no_less(shift: tuple[int, int]) -> None:
     np.testing.assert_array_equal(tiled, whole)
 
 
+FLAT = weights("flat", 1)
 STRIDE, BEFORE, BEHIND = 70, 300, 12000
 """Of the planes below: where windows begin, and what they may read behind."""
 
@@ -279,7 +342,7 @@ def test_successor__equals_its_plain_twin(dtype: type, channels: int) -> None:
             rule = usual, int(rng.integers(3)), limit
             found, wanted = np.full((2, 3 * size), 7, np.uint16)
             vector_successor(planes, window, rule, states, size, found, 2 * size)
-            plain_successor(planes, window, rule, states, size, wanted, 2 * size)
+            plain_successor(planes, window, rule, FLAT, states, size, wanted, 2 * size)
             np.testing.assert_array_equal(found, wanted)
 
 
@@ -299,16 +362,67 @@ def test_neighbours__equal_their_plain_twin(dtype: type, channels: int) -> None:
             np.testing.assert_array_equal(found, wanted)
 
 
-def test_modes__are_what_regions_contain() -> None:
-    image = pictures()["rgb"]
-    labels = mean_shift(image, 4, 20, 20)
-    filtered, places = mean_shift_filter(image, 4, 20)
-    table = mean_shift_modes(labels, filtered, places)
+FEATURES = [
+    ("rgb", "colour", {}),
+    ("rgb", "lab", {}),
+    ("rgb", ("lab", "gradient-histogram"), {"histogram_radius": 3}),
+    ("float", ("gaussian", "gradient-histogram"), {"sigma": 0.7}),
+    ("float", "colour", {}),
+    ("int16", "gaussian", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "features", "options"), FEATURES)
+def test_modes__are_what_segments_contain(name: str, features: Any, options: dict) -> None:
+    image = pictures()[name]
+    bandwidth = 600 if name == "int16" else 20
+    parameters = (4, bandwidth, 20)
+    mask = np.random.default_rng(6).random(image.shape[:2]) > 0.05
+    options = {"features": features, "mask": mask, **options}
+    labels, filtered, table = mean_shift_modes(image, *parameters, **options)
+    np.testing.assert_array_equal(labels, mean_shift(image, *parameters, **options))
+    wanted, places = mean_shift_filter(image, *parameters[:2], **options)
+    np.testing.assert_array_equal(filtered, wanted)
+    assert filtered.dtype == (image.dtype if name in ("int16", "rgb") else np.float32) or (
+        features != "colour" and filtered.dtype == np.float32
+    )
+    assert (table["label"] == np.arange(1, labels.max() + 1)).all()
     for row, label in enumerate(table["label"]):
         here = labels == label
         assert table["area"][row] == here.sum()
-        np.testing.assert_allclose(table["mode-1"][row], places[here][:, 1].mean())
-        np.testing.assert_allclose(table["intensity_mode-2"][row], filtered[here][:, 2].mean())
+        for k in range(2):
+            np.testing.assert_allclose(table[f"mode-{k}"][row], places[here][:, k].mean())
+        for c in range(filtered.shape[2]):
+            mean_colour = filtered[here][:, c].astype(np.float64).mean()
+            np.testing.assert_allclose(table[f"intensity_mode-{c}"][row], mean_colour, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "features", "options"), FEATURES)
+def test_modes__do_not_show_the_tiles(name: str, features: Any, options: dict) -> None:
+    image = np.concatenate([pictures()[name]] * 3, axis=1)
+    image = np.concatenate([image, image[::-1]])
+    bandwidth = 600 if name == "int16" else 20
+    method = MeanShift(3, bandwidth, 15, 3, features=features, filtered=True, modes=True, **options)
+    info = ImageInfo(image.shape[:2], image.shape[2], image.dtype.name)
+    arrays, tables = run_in_memory(method.passes(info), {"image": image})
+    for size in ((13, 40), (30, 17)):
+        tiled, columns = run_in_memory(method.passes(info), {"image": image}, size=size)
+        for array in ("labels", "filtered", "shift"):
+            np.testing.assert_array_equal(tiled[array], arrays[array])
+        assert list(columns["segments"]) == list(tables["segments"])
+        for title, column in tables["segments"].items():
+            np.testing.assert_array_equal(columns["segments"][title], column, err_msg=title)
+
+
+def test_filtered__values_are_in_units_of_the_features() -> None:
+    """A constant image is its own mode, whatever is compared."""
+    image = np.full((12, 14, 3), (200, 40, 90), np.uint8)
+    filtered = mean_shift_filter(image, 3, 8, features=("lab", "gradient-histogram"))[0]
+    np.testing.assert_allclose(filtered[5, 5, :3], rgb2lab(image)[5, 5], atol=0.15)
+    assert not filtered[..., 3:].any()
+    ramp = np.repeat(np.arange(0, 120, 4, dtype=np.uint8)[None], 20, axis=0)
+    gradient = mean_shift_filter(ramp, 3, 8, features="gradient-histogram")[0]
+    np.testing.assert_allclose(gradient[10, 12], [4, 0, 0, 0])
 
 
 @pytest.mark.parametrize(
@@ -322,6 +436,10 @@ def test_modes__are_what_regions_contain() -> None:
         ({"sample": 3}, "sample must be one of"),
         ({"sample": 4, "spatial_bandwidth": 2}, "empty; take a smaller sample"),
         ({"kernel": "box"}, "kernel must be one of"),
+        ({"features": "space"}, "features must be one or several of"),
+        ({"features": ("lab", "lab")}, "features must be one or several of"),
+        ({"sigma": 0.0}, "sigma must be 0.2 to 16"),
+        ({"histogram_radius": 40}, "histogram_radius must be 1 to 32"),
         ({"range_bandwidth": 300}, "1 to 254 for uint8"),
     ],
 )
@@ -334,6 +452,6 @@ def test_images__are_refused_in_words() -> None:
     with pytest.raises(ValueError, match="uint8, uint16, int16 or float, got uint32"):
         mean_shift(np.zeros((5, 5), np.uint32))
     with pytest.raises(ValueError, match="three channels of uint8"):
-        mean_shift(np.zeros((5, 5), np.uint16), space="lab")
+        mean_shift(np.zeros((5, 5), np.uint16), features="lab")
     with pytest.raises(ValueError, match="not empty"):
         mean_shift(np.zeros((0, 5), np.uint8))
