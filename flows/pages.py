@@ -17,6 +17,7 @@ from prefect.artifacts import (
 )
 
 from segpipe.run import Run
+from segpipe.session import pages
 from segpipe.store.folder import Folder
 
 LOG_SECONDS, BAR_SECONDS = 10.0, 3.0
@@ -78,8 +79,9 @@ class PrefectProgress:
         update_progress_artifact(self._bar, progress=percent)  # type: ignore[arg-type]
 
 
-def link_dashboard(address: str) -> None:
-    """Link the Dask dashboard: there one sees every tile."""
+def link_dashboard(address: str, logger: Logger | LoggerAdapter[Any]) -> None:
+    """Link the Dask dashboard, and log where it is: there one sees every tile."""
+    logger.info("dashboard %s", pages(address))
     text = "Dask dashboard (while the run is on)"
     create_link_artifact(address, link_text=text, key="dask-dashboard")
 

@@ -54,7 +54,7 @@ def segment_collection(
     begun = collection.opened(chosen, resume=True, retry=retry, say=logger.info)
     with begun as (run, executor):
         if executor.dashboard:
-            link_dashboard(executor.dashboard)
+            link_dashboard(executor.dashboard, logger)
         watch = PrefectProgress(len(run.items), logger, "images")
         for step in run.steps():
             do_step(step.name, partial(step.run, executor, watch))

@@ -56,7 +56,7 @@ def segment_mosaic(
     begun = session.opened(session.as_begun(chosen), resume=True, say=logger.info)
     with begun as (run, executor):
         if executor.dashboard:
-            link_dashboard(executor.dashboard)
+            link_dashboard(executor.dashboard, logger)
         watch = PrefectProgress(sum(row.tiles for row in run.plan.rows()), logger)
         for step in run.steps():
             do_step(step.name, partial(step.run, executor, watch))

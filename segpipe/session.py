@@ -130,7 +130,7 @@ def execute(
     """Do a whole run; return what to tell the user in the end."""
     with opened(config, resume=resume, say=started) as (run, executor):
         if executor.dashboard:
-            started(f"dashboard  {executor.dashboard}")
+            started(f"dashboard  {pages(executor.dashboard)}")
         for line in (*run.plan.advice, *_of_room(run.plan), *_to_compile(run.plan)):
             started(f"note       {line}")
         with watch:  # type: ignore[attr-defined]
@@ -166,6 +166,16 @@ def summary(run: Run, dashboard: str | None) -> dict[str, str]:
         lines["dashboard"] = f"{dashboard} (while a run is on)"
     lines["look"] = f"segpipe view {folder}"
     return lines
+
+
+def pages(dashboard: str) -> str:
+    """Say where progress is seen, of everything and of each pass.
+
+    >>> pages("http://127.0.0.1:8787/status")
+    'http://127.0.0.1:8787/status (how far each pass is: http://127.0.0.1:8787/individual-progress)'
+    """
+    home = dashboard.removesuffix("/status")
+    return f"{dashboard} (how far each pass is: {home}/individual-progress)"
 
 
 def _of_room(plan: Plan) -> list[str]:

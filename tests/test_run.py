@@ -22,6 +22,7 @@ from segpipe.engine import Workload, merged, run_jobs
 from segpipe.errors import InputError, RunError
 from segpipe.methods.region_merging import region_merging
 from segpipe.methods.slic import slic
+from segpipe.progress import Silent
 from segpipe.regions.measure import measure
 from segpipe.run import Step, open_run
 from segpipe.store.digest import array_digest
@@ -30,24 +31,17 @@ from segpipe.tasks import Report
 PARAMETERS = {"step": 10, "iterations": 3}
 
 
-class Quiet:
+class Quiet(Silent):
     """A watch that only counts."""
 
     def __init__(self) -> None:
         self.done: dict[str, int] = {}
-
-    def __enter__(self) -> Quiet:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
 
     def begin(self, step: str, total: int) -> None:
         self.done[step] = 0
 
     def advance(self, step: str, done: int) -> None:
         self.done[step] += done
-
-    def end(self, step: str) -> None: ...
 
 
 class Disorder:
@@ -59,6 +53,9 @@ class Disorder:
     def __init__(self, seed: int) -> None:
         self._pool = ThreadPoolExecutor(2)
         self._random = random.Random(seed)
+
+    def check(self) -> None:
+        """Have nothing to say when a busy machine keeps us waiting."""
 
     def submit(self, function: Callable[..., Any], *args: Any, name: str) -> Future[Any]:
         pause = self._random.random() * 0.02

@@ -67,7 +67,7 @@ def execute(
     """Do a whole collection."""
     with opened(config, resume=resume, retry=retry, say=started) as (run, executor):
         if executor.dashboard:
-            started(f"dashboard  {executor.dashboard}")
+            started(f"dashboard  {session.pages(executor.dashboard)}")
         with watch:  # type: ignore[attr-defined]
             for step in run.steps():
                 step.run(executor, watch)
