@@ -309,6 +309,10 @@ def test_border_weights__is_the_map_of_the_paper() -> None:
     np.testing.assert_allclose(found, wanted, atol=10 * 0.012)
     assert found[10, 16] > 4
     assert not targets.border_weights(labels, 0, 3).any()
+    everywhere = targets.border_weights(labels, 10, 3, inside=True)
+    np.testing.assert_array_equal(everywhere[labels == 0], found[labels == 0])
+    wanted = 10 * np.exp(-(away[1] ** 2) / 18)
+    np.testing.assert_allclose(everywhere[labels > 0], wanted[labels > 0], atol=10 * 0.012)
 
 
 def test_classes_of__border_is_inside() -> None:

@@ -79,10 +79,12 @@ class Loss(Keys):
     a background pixel to the two nearest objects (paper: 10). 0: no map."""
     border_sigma: float = Field(default=5.0, gt=0)
     """sigma of it (px)."""
+    border_inside: bool = False
+    """Objects have the map too, so that it counts where they touch without background between."""
     dice: float = Field(default=0.0, ge=0)
     """Weight of 1 - Dice, mean over classes but the first."""
     distance: float = Field(default=1.0, ge=0)
-    """Weight of the mean error of the distance."""
+    """Weight of the mean error of the distance, of pixels weighted by the map."""
 
 
 class Augmentation(Keys):

@@ -103,8 +103,16 @@ def card_of(recipe: Recipe) -> ModelCard:
         channels=tuple(Channel(name=name) for name in recipe.channels),
         pixel_size=recipe.pixel_size,
         normalisation=recipe.normalisation,
-        grouping=Grouping() if recipe.data.kind == "instances" else None,
+        grouping=_grouping(recipe),
     )
+
+
+def _grouping(recipe: Recipe) -> Grouping | None:
+    """Return the thresholds that looks at the validation part are made with."""
+    if recipe.data.kind != "instances":
+        return None
+    before = weights.load_card(located(recipe.initial)).grouping if recipe.initial else None
+    return before or Grouping()
 
 
 def _claim(folder: Path, recipe: Recipe, found: list[pairs.Pair]) -> None:
