@@ -182,6 +182,7 @@ def run_in_memory(
     arrays: Mapping[str, np.ndarray],
     size: tuple[int, int] | None = None,
     order: Sequence[int] | None = None,
+    notes: dict[str, Any] | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
     """Run passes on arrays in memory: the definition of what a sequence of passes means.
 
@@ -195,6 +196,8 @@ def run_in_memory(
         Tile size (rows, columns); one tile when omitted.
     order
         Order in which the tiles are visited; it never changes the result.
+    notes
+        Gets what solutions have to say for ``run.json``, by pass.
 
     Returns
     -------
@@ -227,6 +230,8 @@ def run_in_memory(
         known |= written
         sent = [step.merge(records)] if step.merge else records
         solution = step.solve(sent, grid, solution) if step.solve else None
+        if notes is not None and (found := getattr(solution, "notes", None)):
+            notes[step.name] = found
         before = records
     last = passes[-1].tables
     return known, {name: table_of(table, rows[name]) for name, table in last.items()}

@@ -61,8 +61,6 @@ class Disorder:
         pause = self._random.random() * 0.02
         return self._pool.submit(lambda: (time.sleep(pause), function(*args))[1])
 
-    def check(self) -> None: ...
-
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory, slide_rgb: np.ndarray) -> Path:

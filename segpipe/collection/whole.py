@@ -142,7 +142,8 @@ class WholeJob:
     ) -> dict[str, np.ndarray]:
         """Do one stage; return its arrays, and note in `said` what ``run.json`` says of it."""
         with work.timed("compute"):
-            known, tables = run_in_memory(stage.passes, arrays)
+            notes: dict[str, Any] = {}
+            known, tables = run_in_memory(stage.passes, arrays, notes=notes)
             labels = known["labels"]
             segments = int(labels.max(initial=0))
         for layer in self._layers(stage):
@@ -158,6 +159,8 @@ class WholeJob:
                 work.objects[target] = write_table(self.folder, target, columns)
         with work.timed("compute"):
             found = self._look(stage, arrays["image"], labels, segments)
+        if notes:
+            said.setdefault("notes", {}).update({f"{stage.name}-{n}": v for n, v in notes.items()})
         for kind, of_stage in found.items():
             said[kind] |= of_stage
         return known

@@ -35,7 +35,9 @@ from segpipe.tiles import Grid, Tile
 
 RATES = {"fp32": 90.0, "bf16": 180.0}
 """Operations per nanosecond of one core."""
-LIBRARY_BYTES = 400 << 20
+LIBRARY_BYTES = 200 << 20
+BYTES = {"fp32": 4, "bf16": 2}
+"""Of a value of the network's layers; inputs and outputs are of full precision."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class UNet:
     """How probabilities are kept beside the labels (`probability/…`): in 255ths, as shares of 1, or
     not at all."""
     window: int | None = None
-    """Edge in pixels of what the network computes at once, margin included, 64 to 8192; null: 768,
+    """Edge in pixels of what the network computes at once, margin included, 64 to 8192; null: 1536,
     or more if the margin is wide. It decides the last bits of probabilities."""
     backend: Literal["auto", "openvino", "onnxruntime", "torch"] = "auto"
     """Library that computes the network; auto: the fastest one that is installed."""
@@ -231,7 +233,8 @@ def _network_pass(
     if parameters.probabilities == "float16":
         writes["probabilities"], planes["probabilities"] = "float16", number
     size = np.dtype(image.dtype).itemsize * image.channels
-    one = layout.window[0] * layout.window[1] * 4
+    one = layout.window[0] * layout.window[1]
+    held = one * (file.values * BYTES[choice.precision] + 8 * number)
     return Pass(
         "network",
         partial(_infer, parameters, file, layout, levels),
@@ -244,7 +247,7 @@ def _network_pass(
         solve=_same,
         files=((file.name, file.digest),),
         bytes_per_pixel=4 * size + 8 * number + (20 * number if layout.blend[0] else 0),
-        fixed_bytes=LIBRARY_BYTES + int(one * (file.values + 3 * number) * choice.batch),
+        fixed_bytes=LIBRARY_BYTES + int(held * choice.batch),
         cost_ns=layout.work * file.flops / RATES[choice.precision] + 20 * number,
     )
 
@@ -297,14 +300,18 @@ def _infer(
     choice = backends.choose(file, *asked, layout.window, parameters.batch)
     pixels, valid = _pixels(parameters, file, window.arrays["image"], window.arrays.get("mask"))
     seen = Seen(pixels, valid, tile.window, (shape[0], shape[1]))
-    found = inference.outputs(seen, tile.core, file, layout, levels or part, choice)
-    fields, classes = inference.as_bytes(found, len(file.classes))
+    wide = parameters.probabilities == "float16"
+    core, given = tile.core, levels or part
+    found = inference.outputs(seen, core, file, layout, given, choice, shares=wide)
     if valid is not None:
         nothing = ~valid[tile.inner]
-        fields[:, nothing], classes[nothing], found[:, nothing] = 0, 0, 0
-    arrays = {"fields": np.moveaxis(fields, 0, -1), "classes": classes}
-    if parameters.probabilities == "float16":
-        arrays["probabilities"] = np.moveaxis(found.astype(np.float16), 0, -1)
+        found.fields[:, nothing], found.classes[nothing] = 0, 0
+    arrays = {"fields": np.moveaxis(found.fields, 0, -1), "classes": found.classes}
+    if wide:
+        shares = found.shares.astype(np.float16)
+        if valid is not None:
+            shares[:, nothing] = 0
+        arrays["probabilities"] = np.moveaxis(shares, 0, -1)
     said = json.dumps(choice.notes(), sort_keys=True).encode()
     return Output(arrays, {"computed": np.frombuffer(said, np.uint8)})
 

@@ -11,9 +11,9 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from segpipe.errors import RunError
+from segpipe.nets.activation import Outputs, activate, as_bytes
 from segpipe.nets.backends import Choice, Fetch, Start, choose, loaded
 from segpipe.nets.card import Normalisation
 from segpipe.nets.files import ModelFile
@@ -44,9 +44,9 @@ class Seen:
 
 
 def outputs(
-    seen: Seen, core: Box, file: ModelFile, layout: Layout, levels: Levels, choice: Choice,
-    threads: int = 1,
-) -> np.ndarray:  # fmt: skip
+    seen: Seen, core: Box, file: ModelFile, layout: Layout, levels: Levels, choice: Choice, *,
+    shares: bool = False, threads: int = 1,
+) -> Outputs:  # fmt: skip
     """Compute the probabilities of a core.
 
     Parameters
@@ -57,13 +57,15 @@ def outputs(
         What is wanted, in global pixels.
     file, layout, levels, choice
         The model, its windows on this image, what becomes 0 and 1, and how it is computed.
+    shares
+        Whether probabilities are wanted in full, besides bytes.
     threads
         Of the library; they decide the last bits.
 
     Returns
     -------
-    float32 (K, rows, columns): probabilities by ``file.outputs``; 0 where no pixel counts in a
-    whole cell, which is not computed.
+    Outputs
+        0 where no pixel counts in a whole cell, which is not computed.
 
     Raises
     ------
@@ -76,78 +78,50 @@ def outputs(
         for cell, inside, part in cells_of(layout, core, seen.shape)
         if _counts(seen, layout, cell)
     }
-    found = np.zeros((len(file.outputs), *core.shape), np.float32)
-    blended = layout.blend != (0, 0)
-    sums = np.zeros(found.shape, np.int64) if blended else None
-    weight = np.zeros(core.shape, np.int64) if blended else None
-    weights = layout.weights() if blended else None
     batches = (
         (cells, np.stack([_window(seen, file, layout, levels, cell) for cell in cells]))
         for cells in _chunks(tuple(places), choice.batch)
     )
     if choice.batch == 1 and not _aligned(core, layout, seen.shape):
         start = _remembered(start)
-    for cell, raw in _computed(start, batches, choice.batch):
-        if not np.isfinite(raw).all():
-            raise RunError(
-                f"the network {file.name} gave numbers that are not finite at rows and columns"
-                f" from {[c * s for c, s in zip(cell, layout.stride, strict=True)]};"
-                " try precision: fp32, and check the model"
-            )
-        inside, part = places[cell]
-        values = probabilities(layout.given(raw), file)[(slice(None), *part)]
-        if sums is None or weight is None or weights is None:
-            found[(slice(None), *inside)] = values
-        else:
-            share = weights[part]
-            sums[(slice(None), *inside)] += np.rint(values * STEPS).astype(np.int64) * share
-            weight[inside] += share
-    if sums is not None and weight is not None:
-        found = (sums / (np.maximum(weight, 1) * float(STEPS))).astype(np.float32)
+    computed = (
+        (*places[cell], cell, layout.given(raw)[:, *places[cell][1]])
+        for cell, raw in _computed(start, batches, choice.batch)
+    )
+    if layout.blend != (0, 0):
+        return _blended(computed, core, file, layout)
+    found = Outputs.nothing(len(file.outputs), core.shape, shares)
+    for inside, _part, cell, raw in computed:
+        _put(raw, file, found.part(inside), layout, cell)
     return found
 
 
-def probabilities(raw: np.ndarray, file: ModelFile) -> np.ndarray:
-    """Turn outputs (k, h, w) of a network into probabilities by ``file.outputs``, float32."""
-    number = len(file.classes) - (file.activation == "sigmoid" or _alone(raw, file))
-    classes, rest = raw[:number], raw[number:]
-    if file.activation == "softmax":
-        classes = np.exp(classes - classes.max(axis=0))
-        classes /= classes.sum(axis=0)
-        rest = _sigmoid(rest)
-    elif file.activation == "sigmoid":
-        classes, rest = _sigmoid(classes), _sigmoid(rest)
-    found = np.clip(np.concatenate([classes, rest]), 0.0, 1.0, dtype=np.float32)
-    if number < len(file.classes):
-        found = np.concatenate([1.0 - found[:number].max(axis=0, keepdims=True), found])
-    return found
+Computed = Iterable[tuple[tuple[slice, ...], tuple[slice, ...], Cell, np.ndarray]]
+"""Where raw outputs lie in the core and in the cell's, the cell, and these outputs."""
 
 
-def as_bytes(found: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return probabilities (K, h, w) in 255ths, and the class of each pixel (ties: the first).
+def _blended(computed: Computed, core: Box, file: ModelFile, layout: Layout) -> Outputs:
+    """Return the outputs of a core whose windows overlap."""
+    sums = np.zeros((len(file.outputs), *core.shape), np.int64)
+    weight = np.zeros(core.shape, np.int64)
+    weights = layout.weights()
+    for inside, part, cell, raw in computed:
+        found = Outputs.nothing(len(sums), raw.shape[1:], shares=True)
+        _put(raw, file, found, layout, cell)
+        sums[:, *inside] += np.rint(found.shares * STEPS).astype(np.int64) * weights[part]
+        weight[inside] += weights[part]
+    shares = (sums / (np.maximum(weight, 1) * float(STEPS))).astype(np.float32)
+    return Outputs(*as_bytes(shares, len(file.classes)), shares)
 
-    >>> as_bytes(np.array([[[0.25]], [[0.75]]], np.float32), 2)
-    (array([[[ 64]],
-    <BLANKLINE>
-           [[191]]], dtype=uint8), array([[1]], dtype=uint8))
-    """
-    fields = np.empty(found.shape, np.uint8)
-    best = np.empty(found.shape[1:], np.uint8)
-    _as_bytes(found, classes, fields, best)
-    return fields, best
 
-
-@njit(nogil=True, cache=True)
-def _as_bytes(found, classes, fields, best):  # type: ignore[no-untyped-def]
-    for y in range(found.shape[1]):
-        for x in range(found.shape[2]):
-            most, place = found[0, y, x], 0
-            for k in range(found.shape[0]):
-                value = found[k, y, x]
-                fields[k, y, x] = np.uint8(value * np.float32(255) + np.float32(0.5))
-                if k < classes and value > most:
-                    most, place = value, k
-            best[y, x] = place
+def _put(raw: np.ndarray, file: ModelFile, out: Outputs, layout: Layout, cell: Cell) -> None:
+    """Turn raw outputs into what `out` holds; refuse those that are no numbers."""
+    if not activate(raw, file, out):
+        raise RunError(
+            f"the network {file.name} gave numbers that are not finite at rows and columns"
+            f" from {[c * s for c, s in zip(cell, layout.stride, strict=True)]};"
+            " try precision: fp32, and check the model"
+        )
 
 
 def predict(file: ModelFile, image: np.ndarray, levels: Levels, threads: int) -> np.ndarray:
@@ -156,17 +130,9 @@ def predict(file: ModelFile, image: np.ndarray, levels: Levels, threads: int) ->
     layout = file.frame.layout(shape)
     choice = choose(file, precision="fp32", window=layout.window)
     whole = Box((0, 0), shape)
-    found = outputs(Seen(image, None, whole, shape), whole, file, layout, levels, choice, threads)
-    return np.ascontiguousarray(np.moveaxis(found, 0, -1))
-
-
-def _alone(raw: np.ndarray, file: ModelFile) -> bool:
-    """Whether an output is the probability of the foreground, and background the rest."""
-    return file.activation == "none" and len(raw) < len(file.outputs)
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return np.float32(1) / (np.float32(1) + np.exp(-np.clip(x, -80, 80)))
+    seen = Seen(image, None, whole, shape)
+    found = outputs(seen, whole, file, layout, levels, choice, shares=True, threads=threads)
+    return np.ascontiguousarray(np.moveaxis(found.shares, 0, -1))
 
 
 def _counts(seen: Seen, layout: Layout, cell: Cell) -> bool:

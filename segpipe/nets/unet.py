@@ -200,6 +200,8 @@ def _convolutions(before: int, after: int, shape: Architecture) -> nn.Sequential
 
 def _centre(x: Tensor, like: Tensor) -> Tensor:
     """Cut the middle of x, as large as `like`."""
+    if x.shape[2:] == like.shape[2:]:  # a cut of everything would tie an exported graph to a shape
+        return x
     top, left = ((a - b) // 2 for a, b in zip(x.shape[2:], like.shape[2:], strict=True))
     return x[..., top : top + like.shape[2], left : left + like.shape[3]]
 

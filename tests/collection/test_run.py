@@ -61,6 +61,8 @@ def test_run__networks_keep_their_maps(configure: Configure, tmp_path: Path) -> 
     single = alone(config, name, tmp_path / "alone")
     assert found["labels"] == single["labels"]
     assert found["maps"] == single["maps"]
+    assert found["notes"] == single["notes"]
+    assert found["notes"]["unet-network"]["backend"]
     for array in ("labels/unet-classes/0", "probability/unet/0"):
         here, there = (
             zarr.open_array(place / "image.ome.zarr" / array, mode="r")[:]

@@ -165,6 +165,28 @@ def test_nan_output__is_an_error_and_no_background(
         unet(picture, str(models / "tiny.safetensors"))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_overflow__of_a_network_is_an_error(
+    models: Path, picture: np.ndarray, tmp_path: Path, backend: str
+) -> None:
+    """Weights that are finite, outputs that are not, by the libraries themselves."""
+    from segpipe.nets.weights import load_network, save
+
+    network, card = load_network(models / "tiny.safetensors")
+    network.head.weight.fill_(3e38)
+    network.head.bias.fill_(3e38)
+    save(tmp_path / "huge.safetensors", network, card)
+    with pytest.raises(RunError, match="the network tiny gave numbers that are not finite"):
+        unet(picture * 1.0, str(tmp_path / "huge.safetensors"), backend=backend)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (5, 7), (33, 2)])
+def test_images_smaller_than_a_window__are_continued(models: Path, shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(1).integers(0, 255, shape).astype(np.uint8)
+    labels = unet(image, str(models / "tiny.safetensors"), output="classes")
+    assert labels.shape == shape
+
+
 def test_workers__that_compute_differently_are_not_mixed() -> None:
     say = lambda text: {"computed": np.frombuffer(text, np.uint8)}  # noqa: E731
     with pytest.raises(RunError, match="in different ways"):

@@ -101,6 +101,26 @@ def test_train__learns_discs(discs: Path, tmp_path: Path) -> None:
     assert str(tmp_path) not in card, "paths of this machine are nobody's business"
 
 
+def test_train__begins_with_a_model(discs: Path, tmp_path: Path) -> None:
+    """Fine-tuning: without a step worth the name, the weights are those it began with."""
+    first = train(made(values(discs, tmp_path / "first", steps=3)))
+    given = values(discs, tmp_path / "second", steps=1, learning_rate=1e-12, warmup=0)
+    again = train(made(given | {"initial": first["model"]}))
+    one, other = (load_model(result["model"]) for result in (first, again))
+    for (name, a), b in zip(
+        one.network.named_parameters(), other.network.parameters(), strict=True
+    ):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0, msg=name)
+    assert "began with the weights of discs, trained for " in other.card.training.notes
+    assert str(tmp_path) not in other.card.to_json()
+    for change, message in (
+        ({"network": {"depth": 1, "width": 4}}, "initial: .* has the architecture"),
+        ({"initial": str(tmp_path / "absent.safetensors")}, "there is no model"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train(made(given | {"initial": first["model"], "output": str(tmp_path / "3")} | change))
+
+
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)
     return {**saved["network"], **saved["average"]}
@@ -289,6 +309,10 @@ def test_border_weights__is_the_map_of_the_paper() -> None:
     np.testing.assert_allclose(found, wanted, atol=10 * 0.012)
     assert found[10, 16] > 4
     assert not targets.border_weights(labels, 0, 3).any()
+    everywhere = targets.border_weights(labels, 10, 3, inside=True)
+    np.testing.assert_array_equal(everywhere[labels == 0], found[labels == 0])
+    wanted = 10 * np.exp(-(away[1] ** 2) / 18)
+    np.testing.assert_allclose(everywhere[labels > 0], wanted[labels > 0], atol=10 * 0.012)
 
 
 def test_classes_of__border_is_inside() -> None:

@@ -30,9 +30,12 @@ def load(file: ModelFile, choice: Choice, window: tuple[int, int], threads: int)
         "ENABLE_CPU_PINNING": False,
     }
     request = core.compile_model(model, "CPU", settings).create_infer_request()
+    shape = tuple(request.get_output_tensor().shape)
 
     def start(batch: np.ndarray) -> Fetch:
-        found = np.array(request.infer({0: batch}, share_inputs=True)[0], np.float32)
+        found = np.empty(shape, np.float32)
+        request.set_output_tensor(openvino.Tensor(found, shared_memory=True))
+        request.infer({0: batch}, share_inputs=True, share_outputs=True)
         return lambda: found
 
     return start

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 OPSET = 17
+SHAPELESS = ("transposed", "bilinear", "nearest")
+"""Ways to double the resolution that export without the shape of what is doubled."""
 SHARE = 0.5
 """Of the free memory of a GPU that a batch may take: the other half is for workspaces."""
 LARGEST_BATCH = 64
@@ -80,16 +82,30 @@ def as_onnx(file: ModelFile, batch: int, window: tuple[int, int]) -> bytes:
     """Export our network for one shape of input."""
     import torch
 
+    from segpipe.nets.onnx_file import bound
     from segpipe.nets.weights import load_network
 
-    network, _card = load_network(file.path)
+    network, card = load_network(file.path)
+    shape = card.architecture
+    # exporting computes the network once; a graph without shapes in it can be had of a small one
+    free = shape.padding == "same" and shape.upsampling in SHAPELESS
+    edges = (2 * shape.align,) * 2 if free else window
+    axes = {name: {2: "rows", 3: "columns"} for name in ("image", "outputs")} if free else None
     buffer = io.BytesIO()
-    example = torch.zeros(batch, len(file.channels), *window)
     with warnings.catch_warnings():
         # the newer exporter needs a package more, and gives the same graph
         warnings.simplefilter("ignore")
-        torch.onnx.export(network, (example,), buffer, dynamo=False, opset_version=OPSET)  # type: ignore[arg-type]
-    return buffer.getvalue()
+        torch.onnx.export(
+            network,
+            (torch.zeros(batch, len(file.channels), *edges),),
+            buffer,  # type: ignore[arg-type]
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=["outputs"],
+            dynamic_axes=axes,
+        )
+    return bound(buffer.getvalue(), file.path, batch, window) if free else buffer.getvalue()
 
 
 def _network(file: ModelFile, choice: Choice) -> torch.nn.Module:

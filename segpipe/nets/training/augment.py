@@ -2,9 +2,10 @@
 
 One sampling by torch does flips, rotation, scale and the elastic deformation together, so that
 values are interpolated once. The deformation is the paper's: random vectors on a coarse grid,
-bicubic between them. Kornia, the library for this, smooths noise by large kernels instead: it took
-0.9 s for a deformation of 8 x 256^2 pixels on two cores, more than the network's whole step; this
-takes 0.02 s. Draws come from torch's generator.
+bicubic between them. Kornia, the library for this, smooths noise by large kernels instead and would
+sample a second time: its deformation alone took 0.13 s of one core for 8 x 256^2 pixels of one
+channel (kernels of 63), all that is done here 0.04 s for image, targets and labels. Draws come from
+torch's generator.
 """
 
 from __future__ import annotations

@@ -66,8 +66,10 @@ def _prepared(pair: pairs.Pair, recipe: Recipe, card: ModelCard) -> Sample:
     soft = np.zeros((2, *labels.shape), np.float16)
     if recipe.targets.distance:
         soft[0] = targets.distance(labels)
+    of = recipe.loss
     soft[1] = counts * (
-        1 + targets.border_weights(labels, recipe.loss.border_weight, recipe.loss.border_sigma)
+        1
+        + targets.border_weights(labels, of.border_weight, of.border_sigma, inside=of.border_inside)
     )
     return Sample(pair.name, inputs, labels, counts, soft)
 

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from segpipe.errors import RunError
+from segpipe.errors import InputError, RunError
 from segpipe.nets import weights
 from segpipe.nets.card import ModelCard
+from segpipe.nets.files import located
 from segpipe.nets.model import Model
 from segpipe.nets.training import batches, evaluate
 from segpipe.nets.training.batches import Batch, Batches, Sample
@@ -66,7 +67,7 @@ PLAIN = ("step", "best", "best_step", "stale", "history")
 def start(recipe: Recipe, card: ModelCard, where: Place) -> State:
     """Return the state before the first step."""
     torch.manual_seed(recipe.schedule.seed)
-    network = weights.build(card.architecture).to(where.device)
+    network = _begun(recipe, card).to(where.device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     rule = recipe.schedule
     optimiser = torch.optim.AdamW(
@@ -75,6 +76,21 @@ def start(recipe: Recipe, card: ModelCard, where: Place) -> State:
     kept = get_ema_multi_avg_fn(rule.ema)  # type: ignore[no-untyped-call]
     average = AveragedModel(network, multi_avg_fn=kept, use_buffers=True)
     return State(network, average, optimiser, scaler(where))
+
+
+def _begun(recipe: Recipe, card: ModelCard) -> torch.nn.Module:
+    """Return the network with random weights, or with those that the recipe names."""
+    if recipe.initial is None:
+        return weights.build(card.architecture)
+    network, theirs = weights.load_network(located(recipe.initial))
+    for what in ("architecture", "outputs"):
+        given, needed = getattr(theirs, what), getattr(card, what)
+        if given != needed:
+            raise InputError(
+                f"initial: {recipe.initial} has the {what} {given}, this recipe makes {needed};"
+                " change network and targets, or begin with another model"
+            )
+    return network.train().requires_grad_(True)
 
 
 def run(

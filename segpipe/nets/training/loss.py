@@ -15,7 +15,7 @@ def loss(logits: Tensor, batch: Batch, rule: Loss, class_weights: Tensor) -> Ten
 
     Cross-entropy of every pixel, times the weight of its class and of the pixel (the paper's map; 0
     where labels do not count); plus, if wanted, 1 - Dice of the classes but the first, over the
-    batch, and the mean absolute error of the distance.
+    batch, and the mean absolute error of the distance, weighted by pixel alike.
     """
     logits, number = logits.float(), len(class_weights)
     scores = logits[:, :number]
@@ -27,7 +27,7 @@ def loss(logits: Tensor, batch: Batch, rule: Loss, class_weights: Tensor) -> Ten
         total = total + rule.dice * (1 - _dice(scores.softmax(1), batch.classes, counts))
     if logits.shape[1] > number:
         away = (logits[:, number].sigmoid() - batch.distance).abs()
-        total = total + rule.distance * (away * counts).sum() / counts.sum().clamp_min(1)
+        total = total + rule.distance * (away * weight).sum() / weight.sum().clamp_min(1)
     return total
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from segpipe import config
 from segpipe.nets.card import BORDER, Keys, Normalisation, PixelSize, Share, Upsampling
+from segpipe.nets.files import SHIPPED
 
 
 class Data(Keys):
@@ -78,10 +79,12 @@ class Loss(Keys):
     a background pixel to the two nearest objects (paper: 10). 0: no map."""
     border_sigma: float = Field(default=5.0, gt=0)
     """sigma of it (px)."""
+    border_inside: bool = False
+    """Objects have the map too, so that it counts where they touch without background between."""
     dice: float = Field(default=0.0, ge=0)
     """Weight of 1 - Dice, mean over classes but the first."""
     distance: float = Field(default=1.0, ge=0)
-    """Weight of the mean error of the distance."""
+    """Weight of the mean error of the distance, of pixels weighted by the map."""
 
 
 class Augmentation(Keys):
@@ -154,6 +157,10 @@ class Recipe(Keys):
     data: Data
     channels: tuple[str, ...] = ("intensity",)
     """Names of the channels of the image."""
+    initial: str | None = None
+    """Model whose weights training begins with (fine-tuning): `nuclei`, which comes with segpipe,
+    or a .safetensors file; its network and classes have to be these. null: random weights. A
+    relative path starts at the folder of this YAML."""
     pixel_size: PixelSize | None = None
     """Of the images, if they have one scale."""
     normalisation: Normalisation = Normalisation()
@@ -213,4 +220,7 @@ def load(path: str | Path, changes: Sequence[str] = (), output: str | None = Non
     for key in ("images", "labels", "table") if isinstance(data, dict) else ():
         if isinstance(data.get(key), str):
             data[key] = config.relative(data[key], Path(path).parent)
+    initial = values.get("initial")
+    if isinstance(initial, str) and initial not in SHIPPED:
+        values["initial"] = config.relative(initial, Path(path).parent)
     return config.validated(Recipe, values, str(path))

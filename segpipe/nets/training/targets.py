@@ -32,10 +32,13 @@ def distance(labels: np.ndarray) -> np.ndarray:
     return (depth / np.maximum(deepest, 1)[labels]).astype(np.float32)
 
 
-def border_weights(labels: np.ndarray, weight: float, sigma: float) -> np.ndarray:
+def border_weights(
+    labels: np.ndarray, weight: float, sigma: float, *, inside: bool = False
+) -> np.ndarray:
     """Return the paper's map w0 exp(-(d1 + d2)^2 / (2 sigma^2)) of background pixels, 0 elsewhere.
 
-    d1 and d2 are the distances to the nearest and the second nearest object (px).
+    d1 and d2 are the distances to the nearest and the second nearest object (px). With `inside`,
+    pixels of objects have it too: there d1 is 0, so it is high where objects touch.
     """
     if weight == 0:
         return np.zeros(labels.shape, np.float32)
@@ -50,7 +53,7 @@ def border_weights(labels: np.ndarray, weight: float, sigma: float) -> np.ndarra
         np.minimum(second, np.maximum(first, away), out=second)
         np.minimum(first, away, out=first)
     found = weight * np.exp(-(nearest.sum(axis=0) ** 2) / (2 * sigma**2))
-    return np.where(labels == 0, found, 0).astype(np.float32)
+    return (found if inside else np.where(labels == 0, found, 0)).astype(np.float32)
 
 
 def classes_of(labels: Tensor, border: int, number: int) -> Tensor:

@@ -15,6 +15,7 @@ import segpipe
 from segpipe.errors import InputError
 from segpipe.nets import weights
 from segpipe.nets.card import Architecture, Channel, Grouping, ModelCard, Training
+from segpipe.nets.files import file_digest, located
 from segpipe.nets.training import batches, loop, pairs
 from segpipe.nets.training.finish import finished
 from segpipe.nets.training.processes import Place, place
@@ -27,6 +28,7 @@ PLACES = {"images", "labels", "table"}
 FREE: dict[str, Any] = {
     **dict.fromkeys(WORDS, True),
     "output": True,
+    "initial": True,
     "data": PLACES,
     "schedule": {"threads", "device"},
 }
@@ -101,13 +103,23 @@ def card_of(recipe: Recipe) -> ModelCard:
         channels=tuple(Channel(name=name) for name in recipe.channels),
         pixel_size=recipe.pixel_size,
         normalisation=recipe.normalisation,
-        grouping=Grouping() if recipe.data.kind == "instances" else None,
+        grouping=_grouping(recipe),
     )
+
+
+def _grouping(recipe: Recipe) -> Grouping | None:
+    """Return the thresholds that looks at the validation part are made with."""
+    if recipe.data.kind != "instances":
+        return None
+    before = weights.load_card(located(recipe.initial)).grouping if recipe.initial else None
+    return before or Grouping()
 
 
 def _claim(folder: Path, recipe: Recipe, found: list[pairs.Pair]) -> None:
     """Take a new folder, or one of this very training."""
     path, mine = folder / RECIPE, recipe.model_dump(mode="json", exclude=FREE)
+    if recipe.initial is not None:
+        mine["initial"] = _digest(recipe.initial)
     mine["parts"] = {part: [p.name for p in found if p.part == part] for part in pairs.PARTS}
     if path.exists():
         theirs = json.loads(path.read_text("utf-8"))
@@ -157,12 +169,31 @@ def _provenance(recipe: Recipe, state: loop.State, parts: dict[str, int]) -> Tra
         f" next {data.validation:.0%} validation, the rest train; a part in the table goes before",
         seed=recipe.schedule.seed,
         steps=state.best_step,
-        recipe=recipe.model_dump(mode="json", exclude={"output": True, "data": PLACES}),
+        recipe=recipe.model_dump(
+            mode="json", exclude={"output": True, "initial": True, "data": PLACES}
+        ),
+        notes=_begun(recipe),
         versions={
             "segpipe": segpipe.__version__,
             "torch": str(torch.__version__),
             "python": platform.python_version(),
         },
+    )
+
+
+def _digest(model: str) -> str:
+    """SHA-256 of the weights that training begins with."""
+    return file_digest(str(located(model)))
+
+
+def _begun(recipe: Recipe) -> str:
+    """Say which weights training began with."""
+    if recipe.initial is None:
+        return ""
+    card = weights.load_card(located(recipe.initial))
+    return (
+        f"began with the weights of {card.name}, trained for {card.training.steps} steps (SHA-256"
+        f" {_digest(recipe.initial)})"
     )
 
 

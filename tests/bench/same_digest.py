@@ -1,0 +1,97 @@
+"""Is a result the same for any tiles, any workers, and after being stopped? Run it and see.
+
+    python tests/bench/same_digest.py configs/nuclei.yaml --input mosaic.tif
+    python tests/bench/same_digest.py configs/superpixels.yaml --tiles 512 whole --workers 1 2
+
+Every run is a ``segpipe run`` of its own, with real worker processes. The last two are stopped, one
+by Ctrl-C and one by ``kill -9`` of it and its workers, and gone on with by ``segpipe resume``.
+Compared are the digests of all labels and of all other maps that the method keeps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SEGPIPE = (sys.executable, "-m", "segpipe")
+PART = 0.4
+"""Share of a run's time after which it is stopped."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("config")
+    parser.add_argument("--input")
+    parser.add_argument("--set", action="append", default=[], help="as of segpipe run")
+    parser.add_argument("--tiles", nargs="+", default=["256", "512", "[1000, 700]", "whole"])
+    parser.add_argument("--workers", nargs="+", type=int, default=[1, 2, 4])
+    given = parser.parse_args()
+    shared = [given.config, *(["--input", given.input] if given.input else [])]
+    shared += [f"--set={change}" for change in given.set]
+    runs = [(tiles, given.workers[-1]) for tiles in given.tiles]
+    runs += [(given.tiles[0], workers) for workers in given.workers[:-1]]
+    seen = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (tiles, workers) in enumerate(runs):
+            output = f"{folder}/{number}"
+            begun = time.monotonic()
+            done = subprocess.Popen(
+                command(shared, output, tiles, workers), stdout=subprocess.DEVNULL
+            )
+            if done.wait():
+                sys.exit(f"the run with tiles {tiles} and {workers} workers failed")
+            seconds = time.monotonic() - begun
+            seen[f"tiles {tiles}, {workers} workers"] = digests(output)
+            show(seen, f"{seconds:.0f} s")
+        for kind in (signal.SIGINT, signal.SIGKILL):
+            output = f"{folder}/{kind.name}"
+            reused = stopped(command(shared, output, *runs[-1]), output, kind, PART * seconds)
+            seen[f"{kind.name} and resumed"] = digests(output)
+            show(seen, f"{reused} tasks kept")
+    sys.exit(len(set(seen.values())) > 1)
+
+
+def command(shared: list[str], output: str, tiles: str, workers: int) -> list[str]:
+    """Return the command line of a run."""
+    settings = [f"--set=tiles.size={tiles}", f"--set=cluster.workers={workers}"]
+    return [*SEGPIPE, "run", *shared, "--output", output, *settings]
+
+
+def stopped(line: list[str], output: str, kind: signal.Signals, seconds: float) -> int:
+    """Stop a run after a while, with its workers, and go on; return how many tasks were kept."""
+    running = subprocess.Popen(
+        line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    time.sleep(seconds)
+    os.killpg(running.pid, kind)
+    if running.wait() == 0:
+        sys.exit(f"the run was over before {kind.name} came; take a larger image")
+    subprocess.run([*SEGPIPE, "resume", output], check=True, stdout=subprocess.DEVNULL)
+    steps = json.loads(Path(output, "run.json").read_text())["steps"].values()
+    return sum(step["reused"] for step in steps)
+
+
+def digests(output: str) -> tuple[tuple[str, str], ...]:
+    """Return the digest of each label image and other map of a run."""
+    state = json.loads(Path(output, "run.json").read_text())
+    found = state["labels"] | state.get("maps", {})
+    return tuple((name, entry["digest"]) for name, entry in sorted(found.items()))
+
+
+def show(seen: dict[str, tuple[tuple[str, str], ...]], note: str) -> None:
+    """Say what the last run gave, and whether it is what the first one gave."""
+    name, found = list(seen.items())[-1]
+    same = "equal" if found == next(iter(seen.values())) else "DIFFERENT"
+    said = "  ".join(f"{title} {digest[:16]}" for title, digest in found)
+    print(f"{name:34} {said}  {same}  ({note})", flush=True)
+
+
+if __name__ == "__main__":
+    main()
