@@ -227,7 +227,7 @@ def test_stage__is_the_last_and_said(files: Path, tmp_path: Path) -> None:
     (tmp_path / "two.yaml").write_text(
         f"input: {files}/a.tif\noutput: {tmp_path}/run\ncluster: {{workers: none}}\nstages:\n"
         "  - {method: slic, parameters: {step: 12}}\n"
-        "  - {method: region-merging, reads: slic, parameters: {threshold: 6}}\n"
+        "  - {method: region-merging, reads: slic, parameters: {threshold: 60}}\n"
     )
     segpipe("run", tmp_path / "two.yaml")
     state = json.loads((tmp_path / "run/run.json").read_text())

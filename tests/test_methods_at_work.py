@@ -46,9 +46,6 @@ class Disorder:
         pause = self._random.random() * 0.01
         return self._pool.submit(lambda: (time.sleep(pause), function(*args))[1])
 
-    def check(self) -> None:
-        """Whatever is slow, threads of this process go on."""
-
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory, slide_rgb: np.ndarray) -> Path:

@@ -18,6 +18,8 @@ from segpipe.cli.shared import EXIT_INTERRUPTED
 ONE_WISH = 0.3
 """Seconds within which a second signal is the first one again: shells, `timeout` and launchers
 signal a process and its group."""
+QUIET = "ignore:resource_tracker:UserWarning"
+"""What is ended at once leaves semaphores to a tracker, which clears them away, but says so."""
 SHOW_CURSOR = b"\x1b[?25h"
 
 
@@ -62,6 +64,9 @@ stop = Stop()
 def obey_signals() -> None:
     """Take signals from now on; a batch system's way to stop us is as good as Ctrl-C."""
     stop.forget()
+    given = os.environ.get("PYTHONWARNINGS", "")
+    if QUIET not in given:
+        os.environ["PYTHONWARNINGS"] = f"{given},{QUIET}" if given else QUIET
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
 
