@@ -28,7 +28,7 @@ from segpipe.methods.watershed import decided, travelling
 from segpipe.methods.watershed_kernels import flood
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window, run_in_memory
 from segpipe.regions import groups
-from segpipe.regions.finish import plane_sums
+from segpipe.regions.colours import plane_sums
 from segpipe.tiles import Grid
 
 LEVELS = 255

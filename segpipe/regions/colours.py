@@ -174,3 +174,16 @@ def _float_moments(area, sums, split, unit, means, deviations):
             deviations[i, c] = math.ldexp(math.sqrt(f) / n, e // 2 + unit)
             f, e = exact.to_float(total)
             means[i, c] = math.ldexp(f / n, e + unit)
+
+
+@njit(nogil=True, cache=True)
+def plane_sums(regions: np.ndarray, values: np.ndarray, planes: np.ndarray, n: int) -> np.ndarray:
+    """Return int64[n, planes], sums of some planes of (h, w, K) integers over regions 1..n-1."""
+    sums = np.zeros((n, len(planes)), np.int64)
+    for y in range(regions.shape[0]):
+        for x in range(regions.shape[1]):
+            region = np.uint64(regions[y, x])
+            if region:
+                for k in range(len(planes)):
+                    sums[region, k] += values[y, x, planes[k]]
+    return sums

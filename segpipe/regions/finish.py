@@ -122,7 +122,7 @@ def _votes(votes: Votes | None, window: Window, regions: np.ndarray, n: int) -> 
     """Return what the pixels of each of a tile's regions say, int64[n, classes]."""
     if votes is None:
         return None
-    return plane_sums(regions, window.core(votes.array), np.asarray(votes.planes), n)
+    return colours.plane_sums(regions, window.core(votes.array), np.asarray(votes.planes), n)
 
 
 def _modes(
@@ -132,19 +132,6 @@ def _modes(
     if modes is None:
         return None
     return mode_sums(regions, window.core(modes.filtered), window.core(modes.shift), n)
-
-
-@njit(nogil=True, cache=True)
-def plane_sums(regions: np.ndarray, values: np.ndarray, planes: np.ndarray, n: int) -> np.ndarray:
-    """Return int64[n, planes], sums of some planes of (h, w, K) bytes over regions 0..n-1."""
-    sums = np.zeros((n, len(planes)), np.int64)
-    for y in range(regions.shape[0]):
-        for x in range(regions.shape[1]):
-            region = np.uint64(regions[y, x])
-            if region:
-                for k in range(len(planes)):
-                    sums[region, k] += values[y, x, planes[k]]
-    return sums
 
 
 @njit(nogil=True, cache=True)

@@ -3,8 +3,6 @@
 Sums are exact, of floats too (`colours`), so that they do not depend on tiles.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-calls
-
 from __future__ import annotations
 
 import math
@@ -12,12 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from segpipe.regions import colours, places
 from segpipe.regions.runs import find_runs
-
-u64 = np.uint64
 
 
 @dataclass(frozen=True)
@@ -80,17 +75,5 @@ def mode_columns(sums: Mapping[str, np.ndarray], dtype: str) -> dict[str, np.nda
     return found | {f"intensity_mode-{c}": means[:, c] for c in range(means.shape[1])}
 
 
-def _sums(regions, values, n):
-    sums = np.zeros((n, values.shape[2]), np.int64)
-    _add(regions, values, sums)
-    return sums
-
-
-@njit(nogil=True, cache=True)
-def _add(regions, values, sums):
-    """Add values (h, w, K) of integers over regions; those of none, 0, go to row 0."""
-    for y in range(regions.shape[0]):
-        for x in range(regions.shape[1]):
-            region = u64(regions[y, x])
-            for k in range(values.shape[2]):
-                sums[region, k] += values[y, x, k]
+def _sums(regions: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+    return colours.plane_sums(regions, values, np.arange(values.shape[2]), n)
