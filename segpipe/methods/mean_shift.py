@@ -18,7 +18,7 @@ import numpy as np
 from segpipe import colour
 from segpipe.colour import known
 from segpipe.methods import whole
-from segpipe.methods.mean_shift_features import Feature, Features, chosen_features, named
+from segpipe.methods.mean_shift_features import Feature, Features, chosen_features
 from segpipe.methods.mean_shift_links import parts
 from segpipe.methods.mean_shift_window import modes
 from segpipe.methods.ranges import ranges_pass
@@ -108,7 +108,8 @@ class MeanShift:
     @property
     def feature_names(self) -> tuple[Feature, ...]:
         """The kinds of features, in order."""
-        return tuple(named(self.features))
+        given = self.features
+        return (given,) if isinstance(given, str) else tuple(given)
 
     @property
     def reach(self) -> int:

@@ -7,7 +7,6 @@ not exist or do not count, on the pixel itself or on the others: never on a tile
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -169,8 +168,3 @@ def chosen_features(method: MeanShift, dtype: np.dtype, scale: colour.Scaling | 
     return Features(
         names, dtype, scale, method.sigma, method.histogram_radius, unit, divisor, limit
     )
-
-
-def named(given: Feature | tuple[Feature, ...]) -> Iterator[Feature]:
-    """Yield the kinds of features, however they were given."""
-    yield from (given,) if isinstance(given, str) else given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from segpipe.methods.mean_shift_features import Feature, chosen_features
 from segpipe.methods.mean_shift_window import modes
 from segpipe.methods.ranges import ranges_of
 from segpipe.methods.whole import as_arrays, image_info
-from segpipe.passes import ImageInfo, run_in_memory
+from segpipe.passes import run_in_memory
 from segpipe.tiles import Box
 
 
@@ -76,8 +77,7 @@ def mean_shift_modes(
     parameters = spatial_bandwidth, range_bandwidth, min_size, iterations
     method = MeanShift(*parameters, filtered=True, modes=True, **options)
     arrays = as_arrays(image, mask)
-    info = image_info(arrays)
-    wanted = ImageInfo(info.shape, info.channels, info.dtype, info.rgb, info.masked, frozenset())
+    wanted = replace(image_info(arrays), measure=frozenset())
     found, tables = run_in_memory(method.passes(wanted), arrays)
     return Found(found["labels"], _like(image, found["filtered"]), tables["segments"])
 
@@ -126,12 +126,11 @@ def mean_shift_filter(
     """
     parameters = spatial_bandwidth, range_bandwidth, 1, iterations
     method = MeanShift(*parameters, features=features, **options)
-    pixels = as_channels(image)
+    arrays = as_arrays(as_channels(image), mask)
+    method.passes(image_info(arrays))
+    pixels = arrays["image"]
     h, w, channels = pixels.shape
-    method.passes(ImageInfo((h, w), channels, pixels.dtype.name))
-    if mask is not None and np.shape(mask) != (h, w):
-        raise ValueError(f"mask must have the shape {(h, w)} of the image, got {np.shape(mask)}")
-    valid = known(pixels, mask)
+    valid = known(pixels, arrays.get("mask"))
     scale = ranges_of(pixels, valid) if pixels.dtype.kind == "f" else None
     chosen = chosen_features(method, pixels.dtype, scale)
     everything = Box((0, 0), (h, w))

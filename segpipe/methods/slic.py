@@ -15,6 +15,7 @@ import numpy as np
 from segpipe import colour
 from segpipe.methods.ranges import is_rgb, ranges_of, ranges_pass
 from segpipe.methods.slic_window import reach, slic_regions
+from segpipe.methods.whole import as_arrays
 from segpipe.passes import ImageInfo, Output, Pass, Window
 from segpipe.regions import leftovers
 from segpipe.regions.finish import label_pass, relabel
@@ -139,13 +140,10 @@ def slic(
     [1, 2, 3, 4]
     """
     parameters = Slic(step, compactness, iterations, refine, min_size)
-    image = colour.as_channels(image)
-    if mask is not None and mask.shape != image.shape[:2]:
-        raise ValueError(
-            f"mask must have the shape {image.shape[:2]} of the image, got {mask.shape}"
-        )
+    arrays = as_arrays(colour.as_channels(image), mask)
+    image = arrays["image"]
     h, w = image.shape[:2]
-    valid = colour.known(image, mask)
+    valid = colour.known(image, arrays.get("mask"))
     scale = None
     if not colour.is_rgb(image):
         scale = ranges_of(image, valid)
