@@ -17,6 +17,7 @@ from segpipe.inspection import inspect, windows
 from segpipe.inspection.jobs import segmented_again
 from segpipe.methods.slic import Slic
 from segpipe.passes import ImageInfo, Output, Pass, Window
+from segpipe.progress import Silent
 from segpipe.quality import seams
 from segpipe.regions import rank
 from segpipe.regions.finish import label_pass
@@ -32,26 +33,13 @@ EDGE = 40
 """Of the blocks of `Torn` (px)."""
 
 
-class Blind:
-    """Nobody watches."""
-
-    def __enter__(self) -> Blind:
-        return self
-
-    def __exit__(self, *_error: object) -> None: ...
-
-    def begin(self, *_: Any) -> None: ...
-
-    advance = end = begin
-
-
 def run_of(
     image: Path, output: Path, tile: Sequence[int], *, method: str = "slic", **report: bool
 ) -> dict[str, Any]:
     values = {"input": str(image), "output": str(output), "method": method, "report": report,
               "parameters": {"step": 20, "iterations": 2} if method == "slic" else {},
               "tiles": {"size": tuple(tile)}, "cluster": {"workers": "none"}}  # fmt: skip
-    execute(parse(values), watch=Blind(), resume=False)
+    execute(parse(values), watch=Silent(), resume=False)
     return Folder(str(output)).get_json("run.json")
 
 
