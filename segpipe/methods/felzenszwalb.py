@@ -185,9 +185,12 @@ def _merge(parameters: Felzenszwalb, window: Window, scale: colour.Scaling | Non
     image, tile, shape = window.arrays["image"], window.tile, window.grid.shape
     valid = known(image, window.arrays.get("mask"))
     planes, kind = _framed(_values(image, valid, parameters, scale), valid, window)
-    parts, states, edges = kernels.merge(planes, kind, parameters.threshold, parameters.min_size)
+    parts, rim_open, states, edges = kernels.merge(
+        planes, kind, parameters.threshold, parameters.min_size
+    )
     rim_at, rim_part = groups.rim(parts, tile, shape)
     record: Record = {"rim_at": rim_at, "rim_part": rim_part}
+    record["rim_open"] = rim_open.reshape(-1)[_in_core(rim_at, window)]
     ends = [e[:, :2].ravel() for e in edges[:2]]
     record["part"] = np.unique(np.concatenate([rim_part, *ends])).astype(np.int32)
     record |= {name: values[record["part"]] for name, values in states.items()}
@@ -201,6 +204,8 @@ def _merge(parameters: Felzenszwalb, window: Window, scale: colour.Scaling | Non
     record["second_part"] = edges[1][:, :2].astype(np.int32)
     record["cross_part"] = edges[2][:, 0].astype(np.int32)
     record["cross_at"] = _whole(edges[2][:, 1], kind.shape[1], window)
+    here = record["cross_order"][:, 1] // kernels.DIRECTIONS
+    record["cross_open"] = rim_open.reshape(-1)[_in_core(here, window)]
     return Output({"parts": parts}, record)
 
 
@@ -209,6 +214,13 @@ def _whole(pixel: np.ndarray, width: int, window: Window) -> np.ndarray:
     y, x = np.divmod(pixel, width)
     top, left = window.tile.core.start
     return (y + top - 1) * window.grid.shape[1] + x + left - 1
+
+
+def _in_core(at: np.ndarray, window: Window) -> np.ndarray:
+    """Return the places in the core of pixels y * width + x of the image."""
+    y, x = np.divmod(at, window.grid.shape[1])
+    core = window.tile.core
+    return (y - core.start[0]) * core.shape[1] + x - core.start[1]
 
 
 def _values(
@@ -251,12 +263,12 @@ def _solve(
 ) -> groups.Groups:
     """Go on with both sweeps on what was deferred."""
     vertices = groups.Vertices.gather(records)
-    here, there, chosen = vertices.across()
-    cross, cross_order = np.stack([here, there], axis=1), vertices.values("cross_order")[chosen]
+    across = vertices.across()
+    cross = np.stack([across.here, across.there], axis=1)
+    cross_order = vertices.values("cross_order")[across.edge]
     size, inner = vertices.values("size"), vertices.values("inner")
-    is_open = vertices.values("open")
     parent = np.arange(len(size))
-    both = is_open[cross].all(axis=1)
+    both = vertices.values("cross_open")[across.edge] & vertices.values("rim_open")[across.pixel]
     edges, weights = _ascending(
         [vertices.of("first_part"), cross[both]],
         [vertices.values("first_order"), cross_order[both]],

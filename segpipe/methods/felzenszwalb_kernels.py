@@ -15,7 +15,8 @@ same sweep goes on where it was left.
 In the second sweep a component of `min_size` and more can only gain, whatever happens outside, so
 it takes in small ones at once and two such ignore each other. A small one that is open, from the
 first sweep or since an edge across a seam or to another small open one, is frozen, and its edges
-are deferred.
+are deferred. A large open one may so hold pixels of finished ones; an edge across a seam from there
+is refused in the first sweep, and therefore pixels at seams tell themselves if they are open.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -41,7 +42,7 @@ u64 = np.uint64
 
 def merge(
     planes: np.ndarray, kind: np.ndarray, k: int, min_size: int
-) -> tuple[np.ndarray, dict[str, np.ndarray], list[np.ndarray]]:
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], list[np.ndarray]]:
     """Decide in a tile what is certain there.
 
     Parameters
@@ -59,9 +60,11 @@ def merge(
     -------
     parts
         uint32 (rows, columns): 1..n by first pixel; 0 = no pixel.
+    rim_open
+        bool (rows, columns), of the outermost pixels: the first sweep left them in an open one.
     states
-        ``size`` int64, ``inner`` int64, ``open`` bool, [n + 1]: what the first sweep left of parts
-        that are open in it; of others, the size after the second.
+        ``size`` and ``inner``, int64[n + 1]: what the first sweep left of parts that are open in
+        it; of others, the size after the second.
     edges
         The deferred edges of the first and of the second sweep, int64[m, 4]: two parts, weight,
         and 4 pixel + direction (pixel = index in `kind`); and the edges across seams to later
@@ -80,6 +83,7 @@ def merge(
     kept, deferred = _first_sweep(order, frozen, parent, size, inner, is_open, k)
     rest = order[:kept]
     found = [rest[deferred], rest[:0]]
+    rim_open = _open_at_rim(kind, parent, is_open)
     own = size.copy() if min_size > 1 else size
     if min_size > 1:
         found[1] = rest[_second_sweep(rest, frozen, parent, size, is_open, min_size)]
@@ -87,10 +91,9 @@ def merge(
     states = {
         "size": np.where(is_open[roots], own[roots], size[roots]).astype(np.int64),
         "inner": inner[roots].astype(np.int64),
-        "open": is_open[roots],
     }
     edges = [_named(e, width, weights, parent, number) for e in found]
-    return parts, states, [*edges, _crossings(kind, weights, parts)]
+    return parts, rim_open, states, [*edges, _crossings(kind, weights, parts)]
 
 
 def _crossings(kind: np.ndarray, weights: np.ndarray, parts: np.ndarray) -> np.ndarray:
@@ -264,6 +267,19 @@ def _first_sweep(order, frozen, parent, size, inner, is_open, k):
         deferred[u64(kept)] = accepted
         kept += 1
     return kept, deferred[:kept].copy()
+
+
+@njit(nogil=True, cache=True)
+def _open_at_rim(kind, parent, is_open):
+    """Tell which of the core's outermost pixels lie in an open component."""
+    height, width = kind.shape
+    out = np.zeros((height - 2, width - 2), np.bool_)
+    for y in range(1, height - 1):
+        across = 1 if y == 1 or y == height - 2 else max(width - 3, 1)
+        for x in range(1, width - 1, across):
+            if kind[y, x] == CORE:
+                out[y - 1, x - 1] = is_open[_find(parent, y * width + x)]
+    return out
 
 
 @njit(nogil=True, cache=True)

@@ -282,7 +282,7 @@ def _solve(
 
 def decided(vertices: groups.Vertices, h: int) -> tuple[np.ndarray, np.ndarray]:
     """Decide all edges that travelled: the group of each part, and the depth of each group."""
-    here, there, chosen = vertices.across()
+    here, there, chosen, _ = vertices.across()
     pairs = np.concatenate([vertices.of("edge"), np.stack([here, there], axis=1)])
     ends = np.stack([vertices.values("cross_from"), vertices.values("cross_at")], axis=1)
     at = np.concatenate([vertices.values("edge_at"), ends[chosen]])

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -40,6 +40,19 @@ def rim(parts: np.ndarray, tile: Tile, shape: Sequence[int]) -> tuple[np.ndarray
     part = parts[rows, columns].astype(np.int32)
     at = (rows + tile.core.start[0]) * shape[1] + columns + tile.core.start[1]
     return at[part > 0], part[part > 0]
+
+
+class Across(NamedTuple):
+    """Edges across seams."""
+
+    here: np.ndarray
+    """Vertex at the earlier pixel."""
+    there: np.ndarray
+    """Vertex at the later pixel."""
+    edge: np.ndarray
+    """Which of all entries of ``cross_part`` each is."""
+    pixel: np.ndarray
+    """Which of all entries of ``rim_at`` its later pixel is."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +80,8 @@ class Vertices:
         )
         return np.concatenate(list(found))
 
-    def across(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the edges across seams: vertex here, vertex there, and which of all they are."""
+    def across(self) -> Across:
+        """Return the edges across seams that lead to a part."""
         at, vertex = self.values("rim_at"), self.of("rim_part")
         order = np.argsort(at, kind="stable")
         at, vertex = at[order], vertex[order]
@@ -76,7 +89,8 @@ class Vertices:
         place = np.searchsorted(at, wanted)
         place[place == len(at)] = 0
         known = np.flatnonzero(at[place] == wanted) if len(at) else np.zeros(0, np.int64)
-        return self.of("cross_part")[known], vertex[place[known]], known
+        place = place[known]
+        return Across(self.of("cross_part")[known], vertex[place], known, order[place])
 
     def solved(self, group: np.ndarray) -> Groups:
         """Hand each tile the groups (int64 per vertex, `GONE` for none) of its parts."""
