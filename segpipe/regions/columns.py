@@ -156,7 +156,9 @@ def finished(sums: Sums, wanted: Wanted) -> dict[str, np.ndarray]:
 
 def _shape(sums: Sums) -> dict[str, np.ndarray]:
     counts, total = sums["borders"], sums["places"]
-    perimeter = counts[:, :3] @ contours.WEIGHTS
+    straight, diagonal, mixed = contours.WEIGHTS
+    # term by term: a matrix product rounds differently for other numbers of rows
+    perimeter = counts[:, 0] * straight + counts[:, 1] * diagonal + counts[:, 2] * mixed
     with np.errstate(divide="ignore", invalid="ignore"):
         compactness = 4 * math.pi * total[:, places.AREA] / perimeter**2
     ellipse = np.empty((len(total), 4))

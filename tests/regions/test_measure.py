@@ -12,8 +12,8 @@ from scipy import ndimage
 
 from segpipe.methods.slic import Slic, slic
 from segpipe.passes import ImageInfo, Output, Pass, run_in_memory
-from segpipe.regions import exact, measure, percentiles, rank
-from segpipe.regions.columns import GROUPS, Wanted
+from segpipe.regions import exact, measure, percentiles, places, rank
+from segpipe.regions.columns import GROUPS, Wanted, finished
 from segpipe.regions.finish import label_pass
 from segpipe.regions.measure import measure as measure_all
 
@@ -310,3 +310,30 @@ def test_measure__tells_many_regions_of_a_tile_apart(
     whole = measure_all(labels, groups=("area", "shape"))
     monkeypatch.setattr(measure, "BLOCK", 60)
     same(whole, measure_all(labels, groups=("area", "shape")))
+
+
+def test_columns__do_not_depend_on_the_rows_beside() -> None:
+    """Tiles finish other numbers of rows at once, and vector code may round by their number."""
+    rng = np.random.default_rng(3)
+    n = 37
+    size = rng.integers(1, 300, (n, 2))
+    counts = rng.integers(0, 2000, (n, 4))
+    total = np.ones((n, places.PLACES), np.int64)
+    total[:, places.AREA] = size.prod(axis=1)
+    total[:, [places.ROWS, places.COLUMNS]] = size * total[:, :1] // 2
+    low = np.zeros((n, 2), np.int64)
+    sums = {
+        "label": np.arange(n) + 1,
+        "places": total,
+        "low": low,
+        "high": size,
+        "borders": counts,
+    }
+    wanted = Wanted((300, 300), 1, "uint8", frozenset({"area", "shape"}))
+    together = finished(sums, wanted)
+    for first in range(0, n, 3):
+        for rows in (1, 2, 3):
+            part = slice(first, first + rows)
+            alone = finished({name: column[part] for name, column in sums.items()}, wanted)
+            for name, values in alone.items():
+                np.testing.assert_array_equal(values, together[name][part], err_msg=name)
