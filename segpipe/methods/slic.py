@@ -22,9 +22,9 @@ from segpipe.regions.finish import label_pass, relabel
 from segpipe.tiles import Grid
 
 TILE = 2048
-IN_ONE_PIECE = 3 * TILE**2
-"""Images of more pixels are segmented tile by tile, which is half as fast again: fresh memory for
-the whole would cost as much as the computation."""
+IN_ONE_PIECE = 1 << 27
+"""Images of more pixels are segmented tile by tile, so that little more than the image and its
+labels is in memory."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def slic(
 def _by_tiles(
     image: np.ndarray, valid: np.ndarray | None, parameters: Slic, scale: colour.Scaling | None
 ) -> np.ndarray:
-    """Segment a large image tile by tile: the same labels, from memory that stays in the cache."""
+    """Segment a large image tile by tile: the same labels, from less memory."""
     shape = (image.shape[0], image.shape[1])
     grid = Grid(shape, (TILE, TILE))
     labels, records = np.empty(shape, np.uint32), []
