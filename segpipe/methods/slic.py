@@ -40,8 +40,9 @@ class Slic:
     refine: int = 0
     """Sweeps of border refinement, 0 to 20; each adds 4 pixels to the halo. 0: off."""
     min_size: int | None = None
-    """Pixels below which a connected piece joins a neighbour, default step * step // 6. No smaller
-    segment is left, refined or not, except one that has no neighbour (masked all round)."""
+    """Pixels below which a connected piece joins a neighbour, 1 to step * step; null: a sixth of
+    step * step. No smaller segment is left, refined or not, except one that has no neighbour
+    (masked all round)."""
 
     name: ClassVar[str] = "slic"
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
