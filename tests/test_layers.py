@@ -30,7 +30,7 @@ ALLOWED = {
     "engine": {"errors", "tasks"},
     "difference": {"", "plan"},
     "provenance": {"", "difference", "errors", "passes", "plan", "store", "tasks"},
-    "report": {"config", "errors", "quality", "tiles", "store", "report"},
+    "report": {"", "config", "errors", "methods", "quality", "tiles", "store", "report"},
     "quality": REGIONS | {"quality"},
     "inspection": {"engine", "inspection", "jobs", "passes", "quality", "store", "tasks", "tiles"},
     "finish": {
