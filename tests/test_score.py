@@ -138,6 +138,77 @@ def test_classes__of_the_segments_of_a_run(files: Path, tmp_path: Path, backgrou
     assert len({row["class"] for row in found["annotators"][0]["classes"]}) > 2
 
 
+@pytest.fixture(scope="module")
+def masked(files: Path) -> tuple[Path, np.ndarray]:
+    """A run that leaves out an upper corner of the image, and what it leaves out."""
+    mask = np.ones(SHAPE, np.uint8)
+    mask[:120, :150] = 0
+    Image.fromarray(mask).save(files / "mask.png")
+    segpipe(
+        "run", files / "run.yaml", "--output", files / "masked", "--set", f"mask={files}/mask.png"
+    )
+    return files / "masked", mask == 0
+
+
+def test_score__outside_of_the_mask_is_no_segment(files: Path, masked: tuple) -> None:
+    """Neither borders nor regions know of it; to objects and classes it is background."""
+    run, outside = masked
+    labels, truth = arrays_of(run, "slic"), np.asarray(Image.open(files / "truth.png"))
+    np.testing.assert_array_equal(labels == 0, outside)
+    inside = quality.contingency(labels, truth, ignore_labels=[0])
+    whole = quality.contingency(labels, truth)
+    expected = (
+        quality.score(labels, truth, ignore_labels=[0])
+        | quality.class_scores(whole)[0]
+        | quality.instance_scores(whole)[0]
+    )
+    options = Options(classes=True, instances=True)
+    for tile in (50, 1000):
+        found = score_files(str(run), [f"{files}/truth.png"], options, tile=tile)
+        assert found["mean"] == expected, tile
+    (one,) = found["annotators"]
+    assert (one["unlabelled"], one["pixels"]) == (outside.sum(), (~outside).sum())
+    assert one["segments"] == labels.max() == len(inside.labels)
+    as_region = score_files(str(run), [f"{files}/truth.png"], Options(unlabelled="region"))
+    assert as_region["mean"] == quality.score(labels, truth)
+    assert as_region["mean"]["covering"] > 1.3 * found["mean"]["covering"]
+
+
+def test_score__what_lies_outside_of_the_mask_does_not_matter(
+    files: Path, masked: tuple, tmp_path: Path
+) -> None:
+    """A truth that says something else there, or that it does not count, scores the same."""
+    run, outside = masked
+    truth = np.asarray(Image.open(files / "truth.png")).astype(np.int64)
+    expected = score_files(str(run), [f"{files}/truth.png"])["mean"]
+    noise = np.random.default_rng(0).integers(0, 9, SHAPE)
+    for name, values in (("noise", np.where(outside, noise, truth)), ("void", truth * ~outside)):
+        np.save(tmp_path / f"{name}.npy", values)
+        ignore = (0,) if name == "void" else ()
+        found = score_files(str(run), [f"{tmp_path}/{name}.npy"], Options(ignore=ignore))
+        assert found["mean"] == expected, name
+
+
+def test_score__background_of_a_method_is_a_region(files: Path, tmp_path: Path) -> None:
+    """Label 0 of a threshold is what it says of pixels that it saw, in masked images, too."""
+    levels = "parameters={rule: fixed, levels: [80], background: 0}"
+    changes = ["--set", "method=threshold", "--set", levels, "--set", f"mask={files}/mask.png"]
+    segpipe("run", files / "run.yaml", "--output", tmp_path / "run", *changes)
+    labels = arrays_of(tmp_path / "run", "threshold")
+    truth = np.asarray(Image.open(files / "truth.png"))
+    found = score_files(str(tmp_path / "run"), [f"{files}/truth.png"])
+    assert (labels == 0).any()
+    assert found["mean"] == quality.score(labels, truth)
+    assert found["options"]["unlabelled"] == "region"
+
+
+def test_command__says_what_is_left_out(files: Path, masked: tuple) -> None:
+    text = segpipe("score", masked[0], "--truth", f"{files}/truth.png")
+    assert f"{masked[1].sum():,} in no segment, left out" in " ".join(text.split())
+    text = segpipe("score", masked[0], "--truth", f"{files}/truth.png", "--unlabelled", "region")
+    assert "in no segment" not in text
+
+
 def test_command__tables_and_json(files: Path, tmp_path: Path) -> None:
     target = tmp_path / "s.json"
     arguments = ["--truth", f"{files}/both.npz", "--classes", "--instances", "--iou", "0.5"]
@@ -173,6 +244,7 @@ def test_command__tables_and_json(files: Path, tmp_path: Path) -> None:
         (["{f}/run", "--truth", "{f}/truth.png", "--tolerance", "-1"], ["0 pixels or more"]),
         (["{f}/run", "--truth", "{f}/truth.png", "--inside", "95"], ["0 to 1, got 95"]),
         (["{f}/run", "--truth", "{f}/truth.png", "--iou", "50"], ["at most 1, got 50"]),
+        (["{f}/run", "--truth", "{f}/truth.png", "--unlabelled", "in"], ["out or region, got in"]),
         (["{f}/truth.png", "--truth", "{f}/half.npy"], ["half.npy", "whole numbers"]),
         (["{f}/truth.png", "--truth", "{f}/truth.png", *(f"--ignore={i}" for i in range(1, 20))], ["all are ignored"]),
         (["{f}/run", "--truth", "{f}/truth.png", "--json", "{f}/no/where.json"], ["cannot write"]),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.progress import Progress
@@ -60,7 +60,17 @@ def score(
     ] = None,
     ignore_label: Annotated[
         list[int] | None,
-        typer.Option(help="Value of LABELS that does not count (0 outside a mask), repeatable."),
+        typer.Option(help="Value of LABELS that does not count, repeatable."),
+    ] = None,
+    unlabelled: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[out|region]",
+            help="Pixels of no segment, label 0 of a run: left out of the scores of borders and "
+            "regions, or a region like the others. Default: out of a masked image (nodata and "
+            "transparency, too), unless the method knows a background. To classes and objects "
+            "they are background.",
+        ),
     ] = None,
     stage: StageOption = None,
     each: Annotated[
@@ -79,6 +89,7 @@ def score(
         share=inside,
         ignore=tuple(ignore or ()),
         ignore_labels=tuple(ignore_label or ()),
+        unlabelled=cast("Any", unlabelled),  # checked there, as the rest is
         classes=classes,
         instances=instances,
         **({"thresholds": tuple(iou)} if iou else {}),
@@ -108,7 +119,8 @@ def _show(result: dict[str, Any], *, each: bool) -> None:
     height, width = result["shape"]
     out.print(f"{result['labels']}", markup=False)
     for number, one in enumerate(annotators, 1):
-        ignored = f", {one['ignored']:,} ignored" if one["ignored"] else ""
+        left = {"in no segment, left out": one["unlabelled"], "ignored": one["ignored"]}
+        ignored = "".join(f", {pixels:,} {why}" for why, pixels in left.items() if pixels)
         name = f"{number} " if len(annotators) > 1 else ""
         out.print(
             f"  truth {name}{one['truth']}: {one['regions']:,} regions, "

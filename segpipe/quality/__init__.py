@@ -22,6 +22,8 @@ from segpipe.quality.borders import (
 )
 from segpipe.quality.classes import Classes, classes
 from segpipe.quality.contingency import (
+    LABEL,
+    PIXELS,
     Contingency,
     as_labels,
     combine,
@@ -50,7 +52,9 @@ from segpipe.quality.scores import (
 
 __all__ = [
     "BORDER_COUNTS",
+    "LABEL",
     "METRICS",
+    "PIXELS",
     "SHARE",
     "THRESHOLDS",
     "Classes",

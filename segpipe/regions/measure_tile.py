@@ -120,10 +120,9 @@ def _percentiles(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return columns of percentiles for regions that end here, counts of values for the others."""
     values, counts = [], []
-    for c in range(image.shape[2]):
-        begin, keys = percentiles.sorted_keys(runs, areas, image, c)
-        values.append(percentiles.of_sorted(begin, keys, ready, image.dtype))
-        counts.append(percentiles.count_keys(begin, keys, going_on, labels[going_on], c))
-    found = percentiles.named(np.stack(values, axis=1))
+    for found in percentiles.gathered(runs, areas, image):
+        values.append(found.percentiles(ready))
+        counts.append(found.counts(going_on, labels[going_on]))
+    done = percentiles.named(np.concatenate(values, axis=1))
     joined = {name: np.concatenate([part[name] for part in counts]) for name in counts[0]}
-    return found, percentiles.merge(joined)
+    return done, percentiles.merge(joined)

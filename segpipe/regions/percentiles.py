@@ -10,11 +10,13 @@ different values however large it is, and that is what bounds the memory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from segpipe.regions.histograms import histograms, ranked, together
 from segpipe.regions.runs import Runs
 
 PERCENTS = (5, 25, 50, 75, 95)
@@ -60,22 +62,89 @@ def values_of(keys: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.where(keys == NAN, np.nan, np.where(keys < 0, -found, found))
 
 
-def sorted_keys(
-    runs: Runs, areas: np.ndarray, image: np.ndarray, channel: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return where each region's keys begin (int64[n + 2]), and all keys, sorted within regions.
+class Sorted(NamedTuple):
+    """The values of a channel, sorted within each region."""
+
+    begin: np.ndarray
+    """int64[n + 2], where the keys of each region begin."""
+    keys: np.ndarray
+    """int32, see `keys_of`."""
+    channel: int
+    dtype: np.dtype
+
+    def percentiles(self, chosen: np.ndarray) -> np.ndarray:
+        """Return percentiles float64[regions, 1, percents] of some regions, which are not empty."""
+        begin, keys = self.begin, self.keys
+        low, high, share = _ranks(begin[chosen + 1] - begin[chosen])
+        first = begin[chosen, None]
+        below, above = (values_of(keys[first + ranks], self.dtype) for ranks in (low, high))
+        found = _between(below, above, share)
+        return _unless_nan(found, keys[begin[chosen + 1] - 1], self.dtype)[:, None]
+
+    def counts(self, chosen: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+        """Return how often each key occurs in some regions, which have these labels."""
+        pieces = [self.keys[self.begin[i] : self.begin[i + 1]] for i in chosen]
+        label = np.repeat(labels, [len(piece) for piece in pieces])
+        key = np.concatenate([np.zeros(0, np.int32), *pieces])
+        channel = np.full(len(key), self.channel, np.int32)
+        ones = np.ones(len(key), np.int64)
+        return merge({"label": label, "channel": channel, "key": key, "count": ones})
+
+
+class Counted(NamedTuple):
+    """How often each value of some channels of 8 bits occurs in each region."""
+
+    bins: np.ndarray
+    """(n + 1, channels, 256), see `histograms`."""
+    areas: np.ndarray
+    """int64[n + 1]"""
+    first: int
+    """The first of the channels."""
+    zero: int
+    """Key of the first bin."""
+
+    def percentiles(self, chosen: np.ndarray) -> np.ndarray:
+        """Return percentiles float64[regions, channels, percents] of regions that are not empty."""
+        low, high, share = _ranks(self.areas[chosen])
+        below, above = ranked(self.bins, chosen, low, high).astype(np.float64) + self.zero
+        return _between(below, above, share[:, None])
+
+    def counts(self, chosen: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+        """Return how often each key occurs in some regions, which have these labels."""
+        bins = self.bins[chosen]
+        row, channel, value = np.nonzero(bins)
+        return {
+            "label": labels[row],
+            "channel": (channel + self.first).astype(np.int32),
+            "key": (value + self.zero).astype(np.int32),
+            "count": bins[row, channel, value].astype(np.int64),
+        }
+
+
+def gathered(runs: Runs, areas: np.ndarray, image: np.ndarray) -> Iterator[Sorted | Counted]:
+    """Yield the values of all channels, some at a time.
 
     `areas` is int64[n + 1], with 0 for region 0.
     """
+    channels, step = image.shape[2], 0
+    if image.dtype.itemsize == 1:
+        step = together(areas, channels)
+        zero = -128 if image.dtype.kind == "i" else 0
+        for c in range(0, channels if step else 0, step or 1):
+            part = slice(c, min(c + step, channels))
+            yield Counted(histograms(runs, areas, image, part), areas, c, zero)
+    if not step:
+        for c in range(channels):
+            yield _sorted(runs, areas, image, c)
+
+
+def _sorted(runs: Runs, areas: np.ndarray, image: np.ndarray, channel: int) -> Sorted:
     begin = np.concatenate([[0], np.cumsum(areas)])
     keys = np.empty(begin[-1], np.int32)
     plane = keys_of(np.ascontiguousarray(image[:, :, channel]))
     _gather(runs.starts, runs.ids, plane.ravel(), begin[:-1].copy(), keys)
-    if image.dtype.itemsize == 1:
-        _count_sort(begin, keys, 128 if image.dtype.kind == "i" else 0)
-    else:
-        _sort(begin, keys)
-    return begin, keys
+    _sort(begin, keys)
+    return Sorted(begin, keys, channel, image.dtype)
 
 
 @njit(nogil=True, cache=True)
@@ -89,39 +158,9 @@ def _gather(starts, ids, plane, fill, keys):
 
 
 @njit(nogil=True, cache=True)
-def _count_sort(begin, keys, zero):
-    """Sort keys of 256 different values within each region."""
-    counts = np.zeros(256, np.int64)
-    for i in range(begin.shape[0] - 1):
-        for p in range(begin[i], begin[i + 1]):
-            counts[u64(keys[u64(p)] + zero)] += 1
-        at = begin[i]
-        if at < begin[i + 1]:
-            for key in range(256):
-                n = counts[u64(key)]
-                counts[u64(key)] = 0
-                for p in range(at, at + n):
-                    keys[u64(p)] = key - zero
-                at += n
-
-
-@njit(nogil=True, cache=True)
 def _sort(begin, keys):
     for i in range(begin.shape[0] - 1):
         keys[begin[i] : begin[i + 1]].sort()
-
-
-def of_sorted(
-    begin: np.ndarray, keys: np.ndarray, chosen: np.ndarray, dtype: np.dtype
-) -> np.ndarray:
-    """Return percentiles float64[regions, percents] of some regions, which are not empty."""
-    n = begin[chosen + 1] - begin[chosen]
-    low, high, share = _ranks(n)
-    first = begin[chosen, None]
-    found = _between(
-        values_of(keys[first + low], dtype), values_of(keys[first + high], dtype), share
-    )
-    return _unless_nan(found, keys[begin[chosen + 1] - 1], dtype)
 
 
 def of_counts(counts: Counts, areas: np.ndarray, dtype: np.dtype, channels: int) -> np.ndarray:
@@ -157,23 +196,6 @@ def _between(low: np.ndarray, high: np.ndarray, share: np.ndarray) -> np.ndarray
         step = high - low
         found = np.where(share < 0.5, low + step * share, high - step * (1 - share))
     return np.where(low == high, low, found)
-
-
-def count_keys(
-    begin: np.ndarray, keys: np.ndarray, chosen: np.ndarray, labels: np.ndarray, channel: int
-) -> dict[str, np.ndarray]:
-    """Return the counts of the keys of some regions, for regions that go on in other tiles."""
-    pieces = [keys[begin[i] : begin[i + 1]] for i in chosen]
-    label = np.repeat(labels, [len(piece) for piece in pieces])
-    key = np.concatenate([np.zeros(0, np.int32), *pieces])
-    return merge(
-        {
-            "label": label,
-            "channel": np.full(len(key), channel, np.int32),
-            "key": key,
-            "count": np.ones(len(key), np.int64),
-        }
-    )
 
 
 def merge(counts: Counts) -> dict[str, np.ndarray]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from segpipe import methods
 from segpipe.config import dump
 from segpipe.report.words import duration, figure, grouped, moment, plain, size, without_secrets
 from segpipe.store.folder import Folder
@@ -19,6 +21,10 @@ PROMISES = {
     "cannot rule it out.",
 }
 """What `exactness` of a method means to whoever uses the labels."""
+UNSET = re.compile(r"(?:null: |, default )([^.;]+)")
+"""What the meaning of a parameter says of not setting it."""
+DERIVED = {"slic": {"min_size": "smallest"}}
+"""Parameters that follow from others, if not set, and where a method tells their values."""
 PHASES = ("read", "compute", "write", "compile")
 
 
@@ -50,12 +56,28 @@ def page(folder: Folder, state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parameters(state: Mapping[str, Any], name: str) -> dict[str, str]:
-    """Return the method of a stage and its parameters."""
+    """Return the method of a stage and its parameters; of those not set, what is in force."""
     for stage in state["config"].get("stages", ()):
         if (stage.get("name") or stage["method"]) == name:
-            values = {key: plain(value) for key, value in stage.get("parameters", {}).items()}
-            return {"method": stage["method"], **values}
+            given = stage.get("parameters", {})
+            values = {key: plain(value) for key, value in given.items()}
+            return {"method": stage["method"], **values, **_in_force(stage["method"], given)}
     return {}
+
+
+def _in_force(method: str, given: Mapping[str, Any]) -> dict[str, str]:
+    """Say of each parameter that was not set what holds instead."""
+    unset = {key for key, value in given.items() if value is None}
+    if not unset or method not in methods.everything():
+        return {}
+    kind, found = methods.find(method), {}
+    for key, _type, _default, meaning in methods.parameters(kind):
+        if key in unset and (says := UNSET.search(" ".join(meaning.split()))):
+            found[key] = f"not set: {says[1]}"
+    for key, derived in DERIVED.get(method, {}).items():
+        if key in unset:
+            found[key] = f"{getattr(kind(**given), derived)} ({found[key]})"
+    return found
 
 
 def seams(rows: Sequence[int], columns: Sequence[int], exactness: str = "exact") -> str:

@@ -35,6 +35,7 @@ class Distribution:
     smallest: float
     largest: float
     median: float
+    """Of areas exact, else that of narrow bins."""
     low: float
     high: float
     """1 % and 99 % quantile."""
@@ -87,13 +88,46 @@ def distribution(stream: Stream, fine: np.ndarray) -> Distribution | None:
     limits, logarithmic = np.linspace(0, 1, BARS + 1), False
     if fine is not UNIT_INTERVAL:
         limits, logarithmic = _limits(low, high, whole=fine is WHOLE)
-    bars = np.zeros(len(limits) - 1, np.int64)
+    bars, middle = np.zeros(len(limits) - 1, np.int64), _Middle(counts, fine, count)
     for values in stream():
         at = np.searchsorted(limits, values, "right") - 1
         bars += np.bincount(np.clip(at, 0, len(bars) - 1), minlength=len(bars))
+        if fine is WHOLE:
+            middle.add(values)
+    if fine is WHOLE:
+        median = middle.median
     return Distribution(
         count, total / count, smallest, largest, median, low, high, limits, bars, logarithmic
     )
+
+
+class _Middle:
+    """The values between which the median of whole numbers lies, each once with its count."""
+
+    def __init__(self, counts: np.ndarray, fine: np.ndarray, count: int) -> None:
+        self.ranks = np.array([(count - 1) // 2, count // 2])
+        ends = np.cumsum(counts)
+        first, last = np.searchsorted(ends, self.ranks, "right")
+        self.below = int(ends[first - 1]) if first else 0
+        self.low, self.high = fine[first - 1] if first else -np.inf, fine[last : last + 1]
+        self.values, self.counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
+
+    def add(self, values: np.ndarray) -> None:
+        """Count those values that are near."""
+        near = values[values >= self.low]
+        if self.high.size:
+            near = near[near < self.high[0]]
+        found, counts = np.unique(near, return_counts=True)
+        both = np.concatenate([self.values, found])
+        self.values, place = np.unique(both, return_inverse=True)
+        self.counts = np.bincount(
+            place, np.concatenate([self.counts, counts]), len(self.values)
+        ).astype(np.int64)
+
+    @property
+    def median(self) -> float:
+        places = np.searchsorted(np.cumsum(self.counts), self.ranks - self.below, "right")
+        return float(self.values[places].mean())
 
 
 def _columns(folder: Folder, table: str, name: str) -> Iterator[np.ndarray]:

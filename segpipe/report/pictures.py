@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from segpipe.report.display import Display
 from segpipe.report.places import Choice
@@ -37,8 +37,10 @@ COLOURS: tuple[Colour, ...] = (
 """Borders get the one of these that the image has least of."""
 CLOSE = 0.05
 """Share of the pixels that may be close to the colour of borders."""
+MARK = 7
+"""Width of the line round a segment that a place is about (half pixels)."""
 VEIL = (255, 255, 255)
-"""Colour of the stripes over pixels in no segment."""
+"""Colour of the stripes over pixels in no segment, and of lines round segments."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def places(
         box = choice.box
         rows, columns = (_seams(*span) for span in zip(box.start, box.stop, tile, strict=True))
         labels = display.labels(stage, 0, box)
-        picture = _picture(display.picture(0, box), labels, colour, outlined=True)
+        image = display.picture(0, box)
+        picture = _picture(image, labels, colour, outlined=True, marked=choice.segment)
         found.append(Place(box, choice.why, picture, rows, columns))
     return found
 
@@ -169,26 +172,42 @@ def _colour(image: np.ndarray) -> Colour:
     return COLOURS[int(np.argmax(gaps))]
 
 
-def _picture(image: np.ndarray, labels: np.ndarray, colour: Colour, *, outlined: bool) -> Picture:
+def _picture(
+    image: np.ndarray,
+    labels: np.ndarray,
+    colour: Colour,
+    *,
+    outlined: bool,
+    marked: int | None = None,
+) -> Picture:
     unlabelled = bool((labels == 0).any())
     layer = None
     if outlined or unlabelled:
-        layer = data_uri(_layer(labels, colour, outlined=outlined), "PNG", bits=2)
+        layer = data_uri(_layer(labels, colour, outlined=outlined, marked=marked), "PNG", bits=2)
     shown = Image.fromarray(image)
     pixels = data_uri(shown, "JPEG", quality=88)
     return Picture(pixels, layer, shown.width, shown.height, outlined, unlabelled)
 
 
-def _layer(labels: np.ndarray, colour: Colour, *, outlined: bool) -> Image.Image:
-    """Return a transparent picture of twice the size with borders and stripes over label 0."""
+def _layer(
+    labels: np.ndarray, colour: Colour, *, outlined: bool, marked: int | None
+) -> Image.Image:
+    """Return a transparent picture of twice the size with borders and stripes over label 0.
+
+    Round the segment `marked` there is a line of its own, outside of it.
+    """
     fine = labels.repeat(2, axis=0).repeat(2, axis=1)
     y, x = np.ogrid[: fine.shape[0], : fine.shape[1]]
     layer = ((fine == 0) & ((x + y) % 16 < 3)).astype(np.uint8) * 2
     if outlined:
         layer[border_mask(fine)] = 1
+    if marked is not None:
+        inside = Image.fromarray(fine == marked).convert("L")
+        near = np.asarray(inside.filter(ImageFilter.MaxFilter(2 * MARK + 1))) > 0
+        layer[near & (fine != marked) & (layer != 1)] = 3
     picture = Image.fromarray(layer)
-    picture.putpalette([0, 0, 0, *colour, *VEIL])
-    picture.info["transparency"] = bytes([0, 255, 140])
+    picture.putpalette([0, 0, 0, *colour, *VEIL, *VEIL])
+    picture.info["transparency"] = bytes([0, 255, 140, 255])
     return picture
 
 

@@ -29,22 +29,27 @@ class Choice:
 
     box: Box
     why: str
+    segment: int | None = None
+    """The segment that it is about."""
 
 
 def choose(display: Display, stage: str, edge: int, state: Mapping[str, Any]) -> list[Choice]:
     """Return boxes of `edge` px with segments worth a look, the random ones first."""
     scored = state.get("conditions", {}).get(stage, {})
     kinds = (
-        ("Drawn at random", [s["at"] for s in scored.get("drawn", [])]),
-        ("Least uniform segment", [s["at"] for s in scored.get("worst", [])]),
+        ("Drawn at random", [(s["at"], None) for s in scored.get("drawn", [])]),
+        (
+            "Least uniform segment, outlined in white",
+            [(s["at"], s["label"]) for s in scored.get("worst", [])],
+        ),
     )
     chosen: list[Choice] = []
     for why, places in kinds:
         found = 0
-        for place in places:
+        for place, segment in places:
             box = _box(place, edge, display.shape)
             if found < EACH and _is_new(box, chosen) and display.labels(stage, 0, box).any():
-                chosen.append(Choice(box, why))
+                chosen.append(Choice(box, why, segment))
                 found += 1
     if not chosen:
         chosen += [Choice(box, "Where segments are") for box in _anywhere(display, stage, edge)]

@@ -176,6 +176,7 @@ def lines(on_seams: Sequence[int], elsewhere: Sequence[int]) -> Any:
 
 def figure_of(x: str, y: str, **options: Any) -> Any:
     """Return an empty plot in the style of the page."""
+    from bokeh.models import NoOverlap
     from bokeh.plotting import figure as bokeh_figure
 
     plot = bokeh_figure(
@@ -199,6 +200,7 @@ def figure_of(x: str, y: str, **options: Any) -> Any:
         axis.axis_label_text_font_size = axis.major_label_text_font_size = "11px"
         axis.axis_label_text_color = axis.major_label_text_color = "#5d6670"
         axis.minor_tick_line_color = None
+        axis.major_label_policy = NoOverlap(min_distance=8)
         axis.axis_line_color = "#c6ccd1"
     return plot
 

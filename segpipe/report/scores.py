@@ -71,7 +71,7 @@ def _homogeneity(
 def _size(folder: Folder, table: str, found: Mapping[str, Any]) -> Score:
     areas = distributions.areas(folder, table)
     figures = [
-        (f"{grouped(areas.median)} px" if areas else NOT_MEASURED, "median area"),
+        (f"{_half(areas.median)} px" if areas else NOT_MEASURED, "median area"),
         (_number(found.get("small_share"), percent), f"have fewer than {SMALL} px"),
     ]
     note = ""
@@ -232,6 +232,11 @@ def _seam(seam: Mapping[str, Any]) -> tuple[str, str]:
         f"The label changes at {grouped(seam['changes'])} of {grouped(seam['pairs'])} pixels, "
         f"{percent(seam['density'])}.",
     )
+
+
+def _half(value: float) -> str:
+    """Write a median of whole numbers: a whole or a half."""
+    return grouped(value) + (".5" if value % 1 else "")
 
 
 def _number(value: float | None, words: Any = figure) -> str:

@@ -71,6 +71,9 @@ def score_files(
         found, annotators = open_all(labels, truths, stage)
         for source in [found, *annotators]:
             stack.callback(source.close)
+        if options.unlabelled is None:
+            outside = isinstance(found, RunLabels) and found.outside
+            options = dataclasses.replace(options, unlabelled="out" if outside else "region")
         radius = quality.tolerance(found.info.shape) if options.radius is None else options.radius
         counts = count(found, annotators, radius, options, tile, progress)
         known = found.classes() if options.classes and isinstance(found, RunLabels) else None

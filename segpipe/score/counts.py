@@ -14,7 +14,7 @@ import numpy as np
 from segpipe import quality
 from segpipe.errors import InputError
 from segpipe.readers.labels import LabelSource
-from segpipe.score.options import Options
+from segpipe.score.options import UNLABELLED, Options
 from segpipe.tiles import Grid, Tile
 
 THREADS = 4
@@ -117,6 +117,8 @@ def _count_tile(tile: Tile, pair: Any, radius: int, options: Options) -> Counted
     if known is not None:
         valid = known if valid is None else known & valid
     keep = quality.counted(labels, truth, options.ignore, options.ignore_labels, valid)
-    edges = quality.border_counts(labels, truth, radius, valid=keep, inner=tile.inner)
+    # overlaps keep pixels of no segment: to classes and objects they are background
+    inside = quality.counted(labels, truth, (), (UNLABELLED,) * options.leaves_out, keep)
+    edges = quality.border_counts(labels, truth, radius, valid=inside, inner=tile.inner)
     part = None if keep is None else keep[tile.inner]
     return quality.overlaps(labels[tile.inner], truth[tile.inner], part), edges

@@ -9,7 +9,7 @@ import numpy as np
 from segpipe import quality
 from segpipe.errors import InputError
 from segpipe.score.counts import Counted
-from segpipe.score.options import Options
+from segpipe.score.options import UNLABELLED, Options
 
 
 def annotator_scores(
@@ -32,11 +32,10 @@ def annotator_scores(
         Labels of the segments and their classes, int64; None: labels are classes.
     """
     rows, edges = counts
-    try:
-        table = quality.tabulate(rows)
-    except ValueError as error:
-        raise InputError(f"{name}: {error}") from error
-    scores = quality.region_scores(table, edges, options.share)
+    labelled = rows[rows[:, quality.LABEL] != UNLABELLED] if options.leaves_out else rows
+    parts = _tabulated(labelled, name)
+    table = parts if labelled is rows else _tabulated(rows, name)
+    scores = quality.region_scores(parts, edges, options.share)
     more: dict[str, Any] = {}
     if options.classes:
         values, found = quality.class_scores(_by_class(rows, known, name) if known else table)
@@ -48,10 +47,11 @@ def annotator_scores(
         more["thresholds"] = [_match_row(one) for one in matches]
     return {
         "truth": name,
-        "segments": len(table.labels),
-        "regions": len(table.truths),
-        "pixels": table.total,
-        "ignored": int(rows[:, -1].sum()) - table.total,
+        "segments": len(parts.labels),
+        "regions": len(parts.truths),
+        "pixels": parts.total,
+        "unlabelled": table.total - parts.total,
+        "ignored": int(rows[:, quality.PIXELS].sum()) - table.total,
         "border_pixels": dict(zip(quality.BORDER_COUNTS, edges.tolist(), strict=True)),
         "scores": scores,
         **more,
@@ -70,8 +70,12 @@ def _by_class(
     rows = (rows[rows[:, 0] != 0] if (classes == 0).any() else rows).copy()
     inside = rows[:, 0] != 0
     rows[inside, 0] = classes[np.searchsorted(labels, rows[inside, 0])]
+    return _tabulated(quality.combine(rows), name)
+
+
+def _tabulated(rows: np.ndarray, name: str) -> quality.Contingency:
     try:
-        return quality.tabulate(quality.combine(rows))
+        return quality.tabulate(rows)
     except ValueError as error:
         raise InputError(f"{name}: {error}") from error
 

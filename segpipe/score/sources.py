@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from segpipe import methods
 from segpipe.errors import InputError
+from segpipe.plan import build_method
 from segpipe.provenance import chosen_stage, complete_state, read_state
 from segpipe.readers import SourceInfo
 from segpipe.readers.labels import LabelSource, is_vector, open_labels
@@ -59,6 +62,8 @@ class RunLabels:
     table: str
     info: SourceInfo
     """The image that was segmented."""
+    outside: bool
+    """Label 0 says: outside of what was segmented (mask, nodata, transparency, NaN)."""
 
     @property
     def name(self) -> str:
@@ -96,7 +101,20 @@ def _of_run(where: str, stage: str | None) -> RunLabels | None:
     image = SourceInfo(**state["source"])
     image = dataclasses.replace(image, shape=(image.shape[0], image.shape[1]))
     table = table_name("segments", name, alone=len(state["labels"]) == 1)
-    return RunLabels(folder, name, table, image)
+    masked = image.masked or state["config"].get("mask") is not None
+    outside = masked and not _has_background(state["config"])
+    return RunLabels(folder, name, table, image, outside)
+
+
+def _has_background(config: Mapping[str, Any]) -> bool:
+    """Whether a method of the run gives label 0 to pixels that it did look at."""
+    for stage in config.get("stages") or [config]:
+        partial = getattr(methods.find(stage["method"]), "partial", False)
+        if isinstance(partial, property):  # it depends on the parameters
+            partial = getattr(build_method(stage["method"], stage["parameters"]), "partial", False)
+        if partial:
+            return True
+    return False
 
 
 def _size(source: LabelSource) -> str:

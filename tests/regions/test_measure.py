@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from segpipe.methods.slic import Slic, slic
 from segpipe.passes import ImageInfo, Output, Pass, run_in_memory
-from segpipe.regions import exact, measure, percentiles, places, rank
+from segpipe.regions import exact, histograms, measure, percentiles, places, rank
 from segpipe.regions.columns import GROUPS, Wanted, finished
 from segpipe.regions.finish import label_pass
 from segpipe.regions.measure import measure as measure_all
@@ -241,6 +241,37 @@ def test_percentiles__are_numpys(picture: str) -> None:
                     np.testing.assert_allclose(rounded, values, rtol=2.0**-16)
                     values = rounded
                 np.testing.assert_allclose(found[name][i], np.percentile(values, q), rtol=1e-14)
+
+
+@pytest.mark.parametrize("picture", ["rgb", "five", "signed"])
+def test_percentiles__counted_and_sorted_are_equal(
+    picture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether values are counted in histograms (of 16 or 32 bits, all channels or some) or sorted."""
+    rng = np.random.default_rng(5)
+    labels = region_image(rng, (130, 90), "blobs")
+    image = pictures(rng, labels.shape, picture)
+    found = []
+    for room, narrow in ((0, True), (1 << 30, True), (1 << 30, False), (None, True)):
+        size = 2 * 256 * (int(labels.max()) + 1)  # one channel of a single block
+        monkeypatch.setattr(
+            histograms, "BYTES", -(-2 * size // (labels > 0).sum()) if room is None else room
+        )
+        if not narrow:
+            monkeypatch.setattr(histograms, "_type", lambda areas: np.dtype(np.uint32))
+        found.append(measure_all(labels, image, groups=["percentiles"])["segments"])
+    for other in found[1:]:
+        assert list(other) == list(found[0])
+        for name, column in found[0].items():
+            np.testing.assert_array_equal(other[name], column, err_msg=name)
+
+
+def test_percentiles__of_a_region_that_overflows_16_bits() -> None:
+    image = np.repeat(np.arange(256, dtype=np.uint8), 600).reshape(300, 512)
+    found = measure_all(np.ones(image.shape, int), image, groups=["percentiles"])["segments"]
+    for q in percentiles.PERCENTS:
+        name = "intensity_median-0" if q == 50 else f"intensity_p{q}-0"
+        assert found[name][0] == np.percentile(image, q)
 
 
 def test_large_places_and_values__do_not_overflow() -> None:

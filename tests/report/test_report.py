@@ -11,12 +11,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
+from scipy.ndimage import maximum_filter
 
-from segpipe.report import overlay_png, write_report
+from segpipe.report import content, distributions, overlay_png, write_report
 from segpipe.store.folder import Folder
 from tests.report.chromium import dumped, needs_chromium, screenshot
 from tests.report.runs import cells, scene, write_run
@@ -66,6 +68,60 @@ def test_report__says_what_one_wants_to_know(rgb_run: Folder) -> None:
         *("315 MB", f"segpipe view {rgb_run}", "workstation", "0.1.0"),
     ):
         assert text in page.text, text
+
+
+def test_report__median_is_that_of_the_table(tmp_path: Path) -> None:
+    """Exact, also where bins are wide, between two sizes, and over many batches of rows."""
+    rng = np.random.default_rng(3)
+    for areas in (
+        rng.integers(5000, 60_000, 1001),
+        rng.integers(200, 300, 1000),
+        np.array([1, 2, 10**9, 10**9 + 7]),
+        np.array([7]),
+    ):
+        pq.write_table(pa.table({"area": areas}), tmp_path / "a.parquet")
+        found = distributions.areas(Folder(str(tmp_path)), "a.parquet")
+        assert found is not None
+        assert found.median == np.median(areas)
+    parts = np.array_split(areas := rng.integers(1, 99_999, 500), 37)
+    found = distributions.distribution(lambda: iter(parts), distributions.WHOLE)
+    assert found is not None
+    assert found.median == np.median(areas)
+
+
+def test_report__says_what_holds_where_nothing_is_set(tmp_path: Path) -> None:
+    shape = (120, 160)
+    given = {"step": 16, "compactness": 10.0, "min_size": None}
+    stages = [{"method": "slic", "name": "cells", "parameters": given}]
+    folder = write_run(tmp_path / "run", scene(shape), cells(shape), config={"stages": stages})
+    assert "42 (not set: step * step // 6)" in Page(page_of(folder)).text
+    given = content.parameters({"config": {"stages": [
+        {"method": "components", "parameters": {"background": None, "channel": None}}
+    ]}}, "components")  # fmt: skip
+    assert given["background"] == "not set: every pixel is labelled"
+    assert given["channel"] == "not set: at all of them"
+
+
+def test_report__marks_the_least_uniform_segments(rgb_run: Folder) -> None:
+    """A white line runs round the segment that the place is about, and no other."""
+    page, state = Page(page_of(rgb_run)), rgb_run.get_json("run.json")
+    worst = {s["label"] for s in state["conditions"]["cells"]["worst"]}
+    layers = [np.asarray(image.convert("RGBA")) for image in page.images()[3::2]]
+    marked = [(layer[..., :3].min(-1) == 255) & (layer[..., 3] == 255) for layer in layers]
+    assert [bool(mark.any()) for mark in marked] == [False, False, True, True] + 4 * [False]
+    labels = cells((1300, 1500))
+    places = re.findall(r"(\d+) × (\d+) px at x ([\d\u202f]+), y ([\d\u202f]+)\.", page.text)
+    for place, mark in list(zip(places, marked, strict=False))[2:4]:
+        width, height, left, top = (int(n.replace("\u202f", "")) for n in place)
+        part = labels[top : top + height, left : left + width]
+        rows, columns = np.nonzero(mark)
+        middle = part[int(rows.mean()) // 2, int(columns.mean()) // 2]
+        assert middle in worst
+        inside = np.repeat(np.repeat(part == middle, 2, 0), 2, 1)
+        assert not (mark & inside).any()
+        near = maximum_filter(inside, 15)
+        assert (mark <= near).all()
+        assert mark[near & ~inside].mean() > 0.5
 
 
 def test_report__configuration_can_be_read_back(rgb_run: Folder) -> None:
@@ -299,7 +355,7 @@ def test_report__draws_and_sorts_in_a_browser(rgb_run: Folder, tmp_path: Path) -
     assert "<title>sorted</title>" in dom
     assert dom.count('aria-sort="descending"') == 1
     body = dom[dom.index('aria-sort="descending"') :]
-    names = re.findall(r"<tr><td>([^<]*)</td>", body[: body.index("</tbody>")])
+    names = re.findall(r'<tr><td data-name="step">([^<]*)</td>', body[: body.index("</tbody>")])
     assert names == ["cells-label", "ingest", "finish"]
     assert dom.count("data-root-id") == 7
 
