@@ -23,6 +23,7 @@ from segpipe.errors import DoesNotFit, InputError
 from segpipe.explain import by_key, nearest, refused
 from segpipe.passes import ImageInfo, Method, Output, Pass, Window, filtered_image
 from segpipe.readers import SourceInfo
+from segpipe.regions.pieces import GIVEN, pieces_passes
 from segpipe.stage_files import labels_fingerprint, with_points
 from segpipe.tiles import Grid
 
@@ -55,6 +56,11 @@ class StagePlan:
     """Identity of that file."""
     pixels: ImageInfo | None = None
     """The filtered image of the stage that it reads; None: it works on the image."""
+
+    @property
+    def given(self) -> str:
+        """Name of the array that a file of labels is read as."""
+        return GIVEN if GIVEN in self.passes[0].reads else "segments"
 
 
 @dataclass(frozen=True)
@@ -265,6 +271,8 @@ def _stage_plan(
     fingerprint = None
     if stage.reads not in ("image", *(s.name for s in before)):
         fingerprint = labels_fingerprint(stage.reads, source)
+        if getattr(method, "groups", False):
+            passes = (*pieces_passes(image), *passes)
     return StagePlan(stage.output, method, passes, stage.reads, fingerprint)
 
 

@@ -141,8 +141,8 @@ class Run:
     def input_of(self, stage: str, name: str) -> ArrayInput | LabelsInput:
         """Return what a stage reads under `name`."""
         (plan,) = [s for s in self.plan.stages if s.name == stage]
-        if name == "segments" and plan.fingerprint is not None:
-            return LabelsInput(plan.reads, plan.fingerprint, self.plan.source)
+        if plan.fingerprint is not None and name == plan.given:
+            return LabelsInput(plan.reads, plan.fingerprint, self.plan.source, name)
         return ArrayInput(name, *self.place(stage, name))
 
     def place(self, stage: str, name: str) -> tuple[Folder, str]:
@@ -152,7 +152,7 @@ class Run:
             stage, name = plan.reads, "filtered"
         if name == "image":
             return self.image_folder, "0"
-        if name == "segments" and plan:
+        if name == "segments" and plan and plan.fingerprint is None:
             stage, name = plan.reads, "labels"
         if layer := self.layers.get((stage, name)):
             return self.image_folder, f"{layer.prefix}0"

@@ -121,11 +121,10 @@ class WholeJob:
             if stage.reads in labels:
                 arrays["segments"] = labels[stage.reads]
             elif stage.fingerprint is not None:
-                given = LabelsInput(stage.reads, stage.fingerprint, self.plan.source)
+                name = stage.given
+                file = LabelsInput(stage.reads, stage.fingerprint, self.plan.source, name)
                 with work.timed("read"):
-                    arrays["segments"], work.inputs["segments"] = given.read(Box((0, 0), shape))[
-                        "segments"
-                    ]
+                    arrays[name], work.inputs[name] = file.read(Box((0, 0), shape))[name]
             known = self._segment(work, stage, arrays | instead, said)
             labels[stage.name] = known["labels"]
             if "filtered" in known:

@@ -60,6 +60,8 @@ class Felzenszwalb:
 
     name: ClassVar[str] = "felzenszwalb"
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
+    groups: ClassVar[bool] = True
+    """`segments` are what is grouped: a file's are cut into their pieces first."""
 
     def __post_init__(self) -> None:
         if self.vertices not in SCALE:
@@ -79,7 +81,7 @@ class Felzenszwalb:
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: ranges if needed, merging, regions, canonical labels."""
         if self.vertices == "segments":
-            before = () if is_rgb(image) else (ranges_pass(image),)
+            before = () if is_rgb(image) else (ranges_pass(image, "segments"),)
             gather = graph_pass("merging", image, self._on_graph)
             return *before, gather, regroup_pass(), label_pass(image)
         merging = Pass(
@@ -134,7 +136,7 @@ def felzenszwalb(
         masked. With `segments`, three channels of uint8 are sRGB and compared in CIELAB.
     segments
         (H, W) integers, 0 = no segment, what `slic` returns, for example: the graph is theirs. A
-        tiled run relies on their being connected. None: the graph is that of the pixels.
+        label in several places is as many segments. None: the graph is that of the pixels.
     scale, sigma, min_size
         See `Felzenszwalb`; without `segments` as in scikit-image for 8-bit images.
     mask

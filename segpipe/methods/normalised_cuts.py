@@ -59,6 +59,8 @@ class NormalisedCuts:
 
     name: ClassVar[str] = "normalised-cuts"
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
+    groups: ClassVar[bool] = True
+    """`segments` are what is grouped: a file's are cut into their pieces first."""
 
     def __post_init__(self) -> None:
         for field, low, high, advice in (
@@ -73,7 +75,7 @@ class NormalisedCuts:
 
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: ranges if the image is not RGB, the graph, numbering, labels."""
-        before = () if is_rgb(image) else (ranges_pass(image),)
+        before = () if is_rgb(image) else (ranges_pass(image, "segments"),)
         return *before, graph_pass("cut", image, self._decide), regroup_pass(), label_pass(image)
 
     def _decide(self, graph: RegionGraph) -> np.ndarray:
@@ -103,10 +105,12 @@ def normalised_cuts(
     ----------
     image
         (H, W) or (H, W, C): uint8, uint16, int16 or float; three channels of uint8 are sRGB and
-        compared in CIELAB, of others each channel is scaled from its 0.5 % to its 99.5 % quantile.
+        compared in CIELAB, of others each channel is scaled from its 0.5 % to its 99.5 % quantile
+        over the segments.
     segments
         (H, W) integers, 0 = no segment; at most 200 000. Segments are what `slic` returns, for
-        example. A tiled run relies on their being connected.
+        example. A label in several places is as many segments; pixels with NaN or infinity are in
+        none.
     contrast, threshold, regions
         See `NormalisedCuts`.
 

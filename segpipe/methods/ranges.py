@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,12 +19,15 @@ def is_rgb(image: ImageInfo) -> bool:
     return image.channels == 3 and image.dtype == "uint8"
 
 
-def ranges_pass(image: ImageInfo) -> Pass:
-    """Return the pass whose solution gives every tile the `colour.Scaling` of the image."""
+def ranges_pass(image: ImageInfo, over: Literal["mask", "segments"] = "mask") -> Pass:
+    """Return the pass whose solution gives every tile the `colour.Scaling` of the image.
+
+    What counts are the pixels that are not masked, or those of the segments that a method groups.
+    """
     return Pass(
         "ranges",
         _count,
-        reads=("image", "mask") if image.masked else ("image",),
+        reads=("image",) if over == "mask" and not image.masked else ("image", over),
         merge=_add,
         solve=partial(_choose, image),
         cost_ns=4.0,
@@ -39,8 +42,8 @@ def ranges_of(image: np.ndarray, valid: np.ndarray | None) -> colour.Scaling:
 def _count(window: Window, _part: None) -> Output:
     """Count the values of a tile."""
     image = window.core("image")
-    mask = window.core("mask") if "mask" in window.arrays else None
-    return Output(record={"histogram": colour.histogram(image, colour.known(image, mask))})
+    counts = next((window.core(n) for n in ("mask", "segments") if n in window.arrays), None)
+    return Output(record={"histogram": colour.histogram(image, colour.known(image, counts))})
 
 
 def _add(records: Sequence[Record]) -> Record:

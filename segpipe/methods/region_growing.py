@@ -16,7 +16,7 @@ import numpy as np
 from segpipe.colour import known
 from segpipe.methods import points
 from segpipe.methods.points import Point
-from segpipe.methods.region_growing_kernels import calm_seeds
+from segpipe.methods.region_growing_kernels import calm_seeds, claim, within
 from segpipe.methods.whole import check_channel, segment
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window
 from segpipe.regions import join, rank
@@ -241,10 +241,8 @@ def _layers(
         yield regions, _best(regions[at], part.number, n), image
         return
     for value in part.values:
-        inside = near(parameters.tolerance, image.reshape(-1, image.shape[2]), value)
-        inside = inside.reshape(image.shape[:2])
-        codes = inside if valid is None else inside & valid
-        regions, n = label_codes(codes.view(np.uint8), parameters.connectivity, 0)
+        codes = within(image, valid, value, parameters.tolerance)
+        regions, n = label_codes(codes, parameters.connectivity, 0)
         mine = (image[at] == value).all(axis=1)
         yield regions, _best(regions[at][mine], part.number[mine], n), None
 
@@ -260,6 +258,8 @@ def _best(regions: np.ndarray, numbers: np.ndarray, n: int) -> np.ndarray:
 def _reach(parameters: RegionGrowing, window: Window, part: _Seeds) -> Output:
     """Tell, per layer, what lies at the seams and which seeds reach it."""
     record: Record = {}
+    if len(window.grid) == 1:  # there are no seams
+        return Output()
     for i, (regions, best, values) in enumerate(_layers(parameters, window, part)):
         rims = join.summary(regions, len(best) - 1, window.tile, window.grid.shape, values)
         rims["best"] = best[rims["border"]]
@@ -288,7 +288,9 @@ def _spread(
 ) -> _Reached:
     """Join the regions of every layer across seams; each gets the best seed of all its parts."""
     count = len(former.values) if parameters.rule == "seed" else 1
-    best = []
+    best: list[list[np.ndarray]] = []
+    if len(grid) == 1:
+        return _Reached(former, [[np.zeros(0, np.uint32)]] * count)
     for i in range(count):
         head = f"{i}-"
         layer = [
@@ -318,8 +320,9 @@ def _cut(
         _layers(parameters, window, seeds), solved, strict=True
     ):
         best[rank.seam_regions(regions, window.tile, shape)] = known_best
-        np.minimum(owner, best[regions], out=owner)
-    codes = owner + np.uint32(1)  # nobody becomes 0
+        claim(owner, regions, best)
+    codes = owner
+    codes += np.uint32(1)  # nobody becomes 0
     regions, n = label_codes(codes, parameters.connectivity, 0)
     record = join.summary(regions, n, window.tile, shape, codes)
     return Output({"regions": regions, "classes": codes}, record)

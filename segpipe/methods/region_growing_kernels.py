@@ -1,4 +1,4 @@
-"""Automatic seeds: the calmest pixel of every square of the global lattice."""
+"""Kernels of region growing: what is near a seed; automatic seeds, the calmest of a lattice."""
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
@@ -8,6 +8,33 @@ import numpy as np
 from numba import njit
 
 from segpipe.tiles import Box
+
+
+@njit(nogil=True, cache=True)
+def within(image, valid, value, tolerance):
+    """Return uint8[h, w], 1 where no channel of a valid pixel differs from a value by more.
+
+    `image` is (h, w, C), `valid` bool[h, w] or None, `value` (C,) of the image's type.
+    """
+    h, w, channels = image.shape
+    found = np.ones((h, w), np.uint8)
+    for y in range(h):
+        for c in range(channels):
+            wanted = np.float64(value[c])
+            for x in range(w):
+                found[y, x] &= abs(np.float64(image[y, x, c]) - wanted) <= tolerance
+        if valid is not None:
+            for x in range(w):
+                found[y, x] &= valid[y, x]
+    return found
+
+
+@njit(nogil=True, cache=True)
+def claim(owner, regions, best):
+    """Let every pixel of uint32[h, w] go to the best seed of its region, if that comes first."""
+    for y in range(owner.shape[0]):
+        for x in range(owner.shape[1]):
+            owner[y, x] = min(owner[y, x], best[np.uint64(regions[y, x])])
 
 
 def calm_seeds(

@@ -56,6 +56,8 @@ class RegionMerging:
 
     name: ClassVar[str] = "region-merging"
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
+    groups: ClassVar[bool] = True
+    """`segments` are what is grouped: a file's are cut into their pieces first."""
 
     def __post_init__(self) -> None:
         if self.criterion not in ("contrast", "baatz", "ward"):
@@ -73,7 +75,7 @@ class RegionMerging:
 
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: ranges if the image is not RGB, merging, numbering, labels."""
-        before = () if is_rgb(image) else (ranges_pass(image),)
+        before = () if is_rgb(image) else (ranges_pass(image, "segments"),)
         if self.criterion != "contrast":
             merge = graph_pass("merge", image, self._best_fitting)
             return *before, merge, regroup_pass(), label_pass(image)
@@ -114,8 +116,9 @@ def region_merging(
     image
         (H, W) or (H, W, C): uint8, uint16, int16 or float; three channels of uint8 are sRGB.
     segments
-        (H, W) unsigned integers: 0 = no segment. Segments are what `slic` returns, for example.
-        A tiled run relies on their being connected (at least by corners), as all methods' are.
+        (H, W) integers: 0 = no segment. Segments are what `slic` returns, for example. A label in
+        several places, none of which meets another by sides or corners, is as many segments; pixels
+        with NaN or infinity are in none.
     criterion, threshold, scale, shape, compactness, rounds
         See `RegionMerging`.
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from segpipe.colour import as_channels, channels_last
 from segpipe.passes import ImageInfo, Pass, run_in_memory
+from segpipe.regions.label import label_codes
+from segpipe.regions.pieces import CONNECTIVITY, counted
 
 
 def segment(
@@ -46,6 +48,8 @@ def group(
 ) -> np.ndarray:
     """Group the segments of an array by a method's passes, as `segment` does.
 
+    Segments are the connected pieces of what is given (see `segpipe.regions.pieces`).
+
     Raises
     ------
     ValueError
@@ -59,7 +63,8 @@ def group(
         )
     if segments.size and segments.min() < 0:
         raise ValueError(f"segments must be 0 or more, got {segments.min()}")
-    arrays = {"image": image, "segments": segments}
+    pieces, _count = label_codes(counted(segments, image, None), CONNECTIVITY, 0)
+    arrays = {"image": image, "segments": pieces}
     steps = passes(image_info(arrays))[:-1]
     return run_in_memory(steps, arrays)[0]["regions"]
 
