@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from segpipe.errors import RunError
+from segpipe.store.columns import from_arrow, to_arrow
 from segpipe.store.folder import Folder
 from segpipe.store.space import write_error
 
@@ -54,18 +55,11 @@ def part_name(place: str, piece: str, number: int) -> str:
 def write_part(folder: Folder, name: str, columns: Columns) -> str:
     """Write columns, of one or more axes, as one Arrow object; return its checksum."""
     buffer = io.BytesIO()
-    table = pa.table({key: _to_arrow(column) for key, column in columns.items()})
-    with pa.ipc.new_stream(buffer, table.schema) as writer:
-        writer.write_table(table)
+    batch = pa.record_batch({key: to_arrow(column) for key, column in columns.items()})
+    with pa.ipc.new_stream(buffer, batch.schema) as writer:
+        writer.write_batch(batch)
     folder.put(name, buffer.getvalue())
     return xxhash.xxh3_64_hexdigest(buffer.getbuffer())
-
-
-def _to_arrow(column: np.ndarray) -> pa.Array:
-    if column.ndim == 1:
-        return pa.array(column)
-    size = int(np.prod(column.shape[1:]))
-    return pa.FixedSizeListArray.from_arrays(pa.array(column.ravel()), size)
 
 
 def read_part(folder: Folder, name: str) -> dict[str, np.ndarray]:
@@ -73,14 +67,8 @@ def read_part(folder: Folder, name: str) -> dict[str, np.ndarray]:
     data = folder.get(name)
     if data is None:
         raise RunError(f"{folder}/{name} is missing; `segpipe resume` writes it again")
-    table = pa.ipc.open_stream(data).read_all()
-    return {key: _from_arrow(table[key].combine_chunks(), table) for key in table.column_names}
-
-
-def _from_arrow(column: pa.Array, table: pa.Table) -> np.ndarray:
-    if pa.types.is_fixed_size_list(column.type):
-        return column.flatten().to_numpy().reshape(len(table), column.type.list_size)
-    return column.to_numpy(zero_copy_only=False)
+    batch = pa.ipc.open_stream(data).read_next_batch()
+    return {key: from_arrow(batch[key]) for key in batch.schema.names}
 
 
 def assemble(
@@ -115,7 +103,7 @@ def write_table(folder: Folder, target: str, columns: Columns) -> str:
     """Write a small table, whole in memory, as `assemble` does; return its checksum."""
     buffer = io.BytesIO()
     with _writer(buffer) as write:
-        write({name: pa.array(column) for name, column in columns.items()})
+        write({name: to_arrow(column) for name, column in columns.items()})
     folder.put(target, buffer.getvalue())
     return xxhash.xxh3_64_hexdigest(buffer.getbuffer())
 
@@ -148,7 +136,7 @@ def _sorted(parts: list[dict[str, np.ndarray]]) -> dict[str, pa.Array]:
     """Return the rows of a band by label; the parts are emptied column by column."""
     order = np.argsort(np.concatenate([part["label"] for part in parts]), kind="stable")
     names = list(parts[0])
-    return {name: pa.array(np.concatenate([p.pop(name) for p in parts])[order]) for name in names}
+    return {name: to_arrow(np.concatenate([p.pop(name) for p in parts])[order]) for name in names}
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 from shutil import disk_usage
 
@@ -213,3 +215,26 @@ def test_write__on_a_full_disk_leaves_no_half_shard(small_disk: Path) -> None:
     assert "segpipe resume" in str(caught.value)
     assert not (small_disk / "a/c/0/0").exists()
     assert disk_usage(small_disk).free > 4_900_000
+
+
+def test_parts__do_without_pandas(tmp_path: Path) -> None:
+    """Arrow would import it for arrays of NumPy's: a second for every worker of every run."""
+    code = f"""
+import sys, numpy as np
+from segpipe.store import tables
+from segpipe.store.folder import Folder
+columns = {{"label": np.arange(14), "mean": np.arange(14) / 2, "sums": np.eye(14, dtype="u1")}}
+columns["mean"][3] = np.nan
+columns |= {{"edge": columns["label"] % 3 == 0, "all": columns["sums"] > 0}}
+folder = Folder({str(tmp_path)!r})
+tables.write_part(folder, "part", columns)
+found = tables.read_part(folder, "part")
+assert {{k: v.dtype for k, v in found.items()}} == {{k: v.dtype for k, v in columns.items()}}
+assert all(np.array_equal(found[k], columns[k], equal_nan=True) for k in columns), found
+none = {{k: v[:0] for k, v in columns.items()}}
+tables.write_part(folder, "none", none)
+assert all(np.array_equal(v, none[k]) for k, v in tables.read_part(folder, "none").items())
+tables.write_table(folder, "table.parquet", {{"label": columns["label"]}})
+assert "pandas" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
