@@ -11,8 +11,6 @@ Why not markers where the depth reaches a threshold: of two touching objects the
 deeper than the middle of a third one that is small or blurred, and no threshold is right for all.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-calls
-
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -21,20 +19,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from segpipe.methods import watershed_altitude as land
+from segpipe.methods.instances_kernels import LEVELS, UNIT, areas, landscape
 from segpipe.methods.watershed import decided, travelling
-from segpipe.methods.watershed_kernels import flood
+from segpipe.methods.watershed_altitude import NEAR
+from segpipe.methods.watershed_kernels import NONE, OUTSIDE, flood
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window, run_in_memory
 from segpipe.regions import groups
 from segpipe.regions.colours import plane_sums
+from segpipe.regions.finish import relabel
 from segpipe.tiles import Grid
-
-LEVELS = 255
-"""Fields are whole 255ths."""
-UNIT = 64
-"""Steps of altitude of one 255th: plateaus are ordered by the mean round a pixel, in these."""
 
 
 @dataclass(frozen=True)
@@ -102,57 +96,42 @@ def instance_passes(rule: Rule, image: ImageInfo) -> tuple[Pass, ...]:
         map=partial(_flood, rule),
         reads=("fields",),
         writes={"parts": "uint32"},
-        halo=land.NEAR + 1,
+        halo=NEAR + 1,
         solve=partial(_solve, rule),
         bytes_per_pixel=40,
-        cost_ns=30.0,
+        cost_ns=15.0,
     )
     return (basins, groups.regions_pass())
 
 
-def _landscape(fields: np.ndarray, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
-    """Return altitude, uint16, the lower the deeper, and foreground, bool."""
-    altitude = np.empty(fields.shape[:2], np.uint16)
-    inside = np.empty(fields.shape[:2], np.bool_)
+def _landscape(window: Window, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
+    """Return altitude and kind of a core and one pixel round it, as `flood` wants them."""
+    core, box = window.tile.core, window.tile.window
+    altitude = np.full([n + 2 for n in core.shape], NONE)
+    kind = np.full(altitude.shape, OUTSIDE, np.uint8)
+    ring = core.grown(1, window.grid.shape)
+    inside = tuple(a - b for a, b in zip(ring.start, box.start, strict=True))
+    frame = tuple(a - b + 1 for a, b in zip(ring.start, core.start, strict=True))
     border = (rule.border or 0, rule.border_share if rule.border is not None else 0)
-    _look(fields, np.asarray(rule.depth), border, rule.foreground, altitude, inside)
-    return altitude, inside
-
-
-@njit(nogil=True, cache=True)
-def _look(fields, depth, border, foreground, altitude, inside):
-    plane, share = border
-    for y in range(fields.shape[0]):
-        for x in range(fields.shape[1]):
-            most = np.uint8(0)
-            for k in range(1, fields.shape[2]):
-                most = max(most, fields[y, x, k])
-            deepest = np.uint8(0)
-            for k in depth:
-                deepest = max(deepest, fields[y, x, k])
-            # all planes are 0 where there is no pixel
-            inside[y, x] = LEVELS - fields[y, x, 0] >= foreground and most > 0
-            altitude[y, x] = UNIT * (LEVELS - deepest + (fields[y, x, plane] * share >> 8))
+    place = (inside, frame, ring.shape)
+    fields, depth = window.arrays["fields"], np.asarray(rule.depth)
+    landscape(fields, depth, border, rule.foreground, place, altitude, kind)
+    return altitude, kind
 
 
 def _flood(rule: Rule, window: Window, _part: Any) -> Output:
     """Flood a tile as far as it is certain; leave out what ends here and does not count."""
     tile, shape = window.tile, window.grid.shape
-    leading, inside = _landscape(window.arrays["fields"], rule)
-    ring = tile.core.grown(1, shape)
-    part = ring.within(tile.window)
-    rest = land.mean_round(leading, inside, tile.window, ring)
-    nowhere = np.zeros(ring.shape, bool)
-    altitude, kind = land.framed(leading[part], rest, inside[part], nowhere, tile)
+    altitude, kind = _landscape(window, rule)
     parts, low, _open, edges = flood(altitude, kind, UNIT * rule.dynamics)
     record = travelling(parts, low, edges, altitude, tile, shape)
-    area = np.bincount(parts.ravel(), minlength=len(low)).astype(np.int64)
-    votes = plane_sums(parts, window.core("fields"), np.asarray(rule.classes), len(low))
+    area, votes = areas(parts, len(low)), np.zeros((len(low), len(rule.classes)), np.int64)
+    if rule.min_score:
+        votes = plane_sums(parts, window.core("fields"), np.asarray(rule.classes), len(low))
     counts = _counts(rule, low, area, votes)
     counts[record["part"]] = True
-    counts[0] = True
-    if not counts.all():
-        parts = np.where(counts[parts], parts, np.uint32(0))
+    if not counts[1:].all():
+        parts = relabel(parts, np.where(counts, np.arange(len(low)), 0).astype(np.uint32))
     going_on = record["part"]
     return Output({"parts": parts}, record | {"area": area[going_on], "votes": votes[going_on]})
 

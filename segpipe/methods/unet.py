@@ -18,7 +18,8 @@ import numpy as np
 
 from segpipe.colour import known
 from segpipe.errors import InputError, RunError
-from segpipe.methods.instances import LEVELS, Rule, instance_passes
+from segpipe.methods.instances import Rule, instance_passes
+from segpipe.methods.instances_kernels import LEVELS
 from segpipe.methods.whole import gray, segment
 from segpipe.nets import backends, inference, statistics
 from segpipe.nets.card import Grouping
@@ -73,7 +74,7 @@ class UNet:
     """How probabilities are kept beside the labels (`probability/…`): in 255ths, as shares of 1, or
     not at all."""
     window: int | None = None
-    """Edge in pixels of what the network computes at once, margin included, 64 to 8192; null: 1536,
+    """Edge in pixels of what the network computes at once, margin included, 64 to 8192; null: 1728,
     or more if the margin is wide. It decides the last bits of probabilities."""
     backend: Literal["auto", "openvino", "onnxruntime", "torch"] = "auto"
     """Library that computes the network; auto: the fastest one that is installed."""
@@ -312,7 +313,8 @@ def _infer(
         if valid is not None:
             shares[:, nothing] = 0
         arrays["probabilities"] = np.moveaxis(shares, 0, -1)
-    said = json.dumps(choice.notes(), sort_keys=True).encode()
+    how = backends.computed(file, choice, layout.window, 1)
+    said = json.dumps(how, sort_keys=True).encode()
     return Output(arrays, {"computed": np.frombuffer(said, np.uint8)})
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from segpipe.methods.instances import LEVELS, Rule, instances
+from segpipe.methods.instances import Rule, instances
+from segpipe.methods.instances_kernels import LEVELS
 from segpipe.nets.card import BORDER, Grouping, ModelCard
 
 

@@ -72,7 +72,7 @@ def outputs(
     RunError
         The network gave a number that is none.
     """
-    start = loaded(file, choice, layout.window, threads)
+    start: Start = loaded(file, choice, layout.window, threads)
     places = {
         cell: (inside, part)
         for cell, inside, part in cells_of(layout, core, seen.shape)

@@ -20,7 +20,7 @@ from segpipe.tiles import Box
 
 BLEND = 16
 """Pixels to both sides of the border between cells where two windows are blended, if at all."""
-WINDOW = 1536
+WINDOW = 1728
 """Edge of windows (px), unless the margin asks for more: large enough that little is computed
 twice, small enough for the memory of a core."""
 RATIO = 8

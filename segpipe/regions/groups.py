@@ -31,12 +31,16 @@ GONE = -1
 
 def rim(parts: np.ndarray, tile: Tile, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return the core's pixels at seams that lie in a part: y * width + x, and the part."""
-    edge = np.zeros(parts.shape, bool)
-    for axis in range(2):
-        lines = np.moveaxis(edge, axis, 0)
-        lines[0] |= tile.core.start[axis] > 0
-        lines[-1] |= tile.core.stop[axis] < shape[axis]
-    rows, columns = np.nonzero(edge)
+    (height, width), core = parts.shape, tile.core
+    rows, columns = np.arange(height) * width, np.arange(width)
+    sides = [
+        (core.start[0] > 0, columns),
+        (core.stop[0] < shape[0], (height - 1) * width + columns),
+        (core.start[1] > 0, rows),
+        (core.stop[1] < shape[1], rows + width - 1),
+    ]
+    met = [line for is_seam, line in sides if is_seam]
+    rows, columns = np.divmod(np.unique(np.concatenate(met)) if met else rows[:0], width)
     part = parts[rows, columns].astype(np.int32)
     at = (rows + tile.core.start[0]) * shape[1] + columns + tile.core.start[1]
     return at[part > 0], part[part > 0]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from segpipe.methods.instances import LEVELS, Rule, instance_passes, instances
+from segpipe.methods.instances import Rule, instance_passes, instances
+from segpipe.methods.instances_kernels import LEVELS
 from segpipe.methods.watershed import watershed
 from segpipe.nets.grouping import object_planes
 from segpipe.passes import ImageInfo, run_in_memory

@@ -10,7 +10,7 @@ import pytest
 from segpipe.errors import InputError
 from segpipe.nets import backends
 from segpipe.nets.backends import choose, loaded
-from segpipe.nets.backends.pytorch import halving
+from segpipe.nets.backends.pytorch import Halving, batch_for
 from segpipe.nets.files import open_model
 from segpipe.nets.inference import _computed
 from tests.nets.tiny import tiny_model
@@ -68,15 +68,40 @@ def test_batches__that_do_not_fit_are_halved() -> None:
         return lambda: part * 2
 
     batch = np.arange(11, dtype=np.float32)[:, None]
-    np.testing.assert_array_equal(halving(compute, batch, MemoryError)(), batch * 2)
+    start = Halving(compute, MemoryError)
+    np.testing.assert_array_equal(start(batch)(), batch * 2)
     assert sizes[:2] == [11, 5]
-    assert max(sizes[2:]) < 11
+    assert max(sizes[2:]) == 2
+    sizes.clear()
+    np.testing.assert_array_equal(start(batch[:4])(), batch[:4] * 2)
+    assert sizes == [2, 2], "what was too much is not tried again"
+    assert backends.Loaded(start).largest == 2
 
     def never(part: np.ndarray):
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        halving(never, batch, MemoryError)
+        Halving(never, MemoryError)(batch)
+
+
+def test_computed__says_what_memory_held(file, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that windows computed in other batches are not taken for equal ones."""
+    choice = choose(file, "torch", "fp32", "cpu", batch=8)
+    start = Halving(lambda part: lambda: part, MemoryError)
+    monkeypatch.setattr(backends, "loaded", lambda *_: backends.Loaded(start))
+    assert backends.computed(file, choice, (64, 64), 1) == choice.notes()
+    start.largest = 4
+    assert backends.computed(file, choice, (64, 64), 1)["batch"] == 4
+
+
+def test_batch__depends_on_the_kind_of_gpu_alone(file, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    for free in (1 << 30, 70 << 30):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free: (free, 80 << 30))
+        assert batch_for(file, (512, 512), "bf16") == 64
+        assert batch_for(file, (1728, 1728), "bf16") == 4
+        assert batch_for(file, (8192, 8192), "bf16") == 1
 
 
 def test_batches__are_filled_up_and_come_back_in_order() -> None:
@@ -94,7 +119,7 @@ def test_batches__are_filled_up_and_come_back_in_order() -> None:
     assert found[3][1].max() == 2
 
 
-@pytest.mark.skipif(backends._gpu() is None, reason="needs a CUDA GPU")
+@pytest.mark.skipif(backends._gpu() is None, reason="needs a CUDA GPU, and there is none")
 def test_cuda__agrees_with_the_cpu_and_with_itself(file, batch: np.ndarray) -> None:
     gpu = choose(file, "torch", "fp32", "cuda", batch.shape[2:], batch=1)
     start = loaded(file, gpu, batch.shape[2:], 1)

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib import metadata
 from typing import Any, Literal, Protocol, cast
@@ -90,20 +90,37 @@ def choose(
     if backend == "torch" and file.format == "onnx":
         raise InputError("backend torch computes safetensors models; for ONNX choose onnxruntime")
     place: Device = "cuda" if gpu and backend == "torch" else "cpu"
-    module = importlib.import_module(MODULES[backend])
-    kinds: tuple[Precision, ...] = module.precisions(place)
+    kinds = _precisions(backend, place)
     if precision == "auto":
         precision = kinds[0]
     if precision not in kinds:
         raise InputError(f"{backend} computes {', '.join(kinds)} on this {place}, not {precision}")
     hardware = gpu if place == "cuda" and gpu else _processor()
-    number = batch or (module.batch_for(file, window, precision) if place == "cuda" else 1)
-    version = metadata.version(backend)
-    return Choice(backend, precision, place, version, hardware, number)
+    if batch is None:
+        batch = _module(backend).batch_for(file, window, precision) if place == "cuda" else 1
+    return Choice(backend, precision, place, _version(backend), hardware, batch)
+
+
+@dataclass(eq=False)
+class Loaded:
+    """A loaded network, for threads: it does one computation at a time."""
+
+    start: Start
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, batch: np.ndarray) -> Fetch:
+        """Begin to compute a float32 batch (N, C, H, W)."""
+        with self._lock:
+            return self.start(batch)
+
+    @property
+    def largest(self) -> int | None:
+        """Windows that were computed together at most, where memory held no more."""
+        return getattr(self.start, "largest", None)
 
 
 @lru_cache(maxsize=2)
-def loaded(file: ModelFile, choice: Choice, window: tuple[int, int], threads: int) -> Start:
+def loaded(file: ModelFile, choice: Choice, window: tuple[int, int], threads: int) -> Loaded:
     """Load a model; once per process, for it is a pure function of its arguments.
 
     Raises
@@ -118,25 +135,20 @@ def loaded(file: ModelFile, choice: Choice, window: tuple[int, int], threads: in
     content = read_weights(file.path, file.member)
     if hashlib.sha256(content).hexdigest() != file.digest:
         raise RunError(f"the model {file.path} has changed since the run began; start a new run")
-    module = importlib.import_module(MODULES[choice.backend])
     with _LOADING:
-        start: Start = module.load(file, choice, window, threads)
-    return one_at_a_time(start)
+        return Loaded(_module(choice.backend).load(file, choice, window, threads))
 
 
 _LOADING = threading.Lock()
 """Exporting to ONNX changes torch's state for a moment."""
 
 
-def one_at_a_time(start: Start) -> Start:
-    """Return `start` for threads: what is loaded holds one computation at a time."""
-    lock = threading.Lock()
-
-    def alone(batch: np.ndarray) -> Fetch:
-        with lock:
-            return start(batch)
-
-    return alone
+def computed(
+    file: ModelFile, choice: Choice, window: tuple[int, int], threads: int
+) -> dict[str, Any]:
+    """Return how a loaded network was computed, smaller batches than chosen included."""
+    largest = loaded(file, choice, window, threads).largest
+    return choice.notes() | ({} if largest is None else {"batch": largest})
 
 
 def exported(file: ModelFile, batch: int, window: tuple[int, int]) -> bytes:
@@ -148,6 +160,22 @@ def exported(file: ModelFile, batch: int, window: tuple[int, int]) -> bytes:
     from segpipe.nets.backends.pytorch import as_onnx
 
     return as_onnx(file, batch, window)
+
+
+def _module(backend: str) -> Any:
+    return importlib.import_module(MODULES[backend])
+
+
+@lru_cache
+def _precisions(backend: str, device: str) -> tuple[Precision, ...]:
+    """Return what a library computes, the fastest first; asking it takes milliseconds."""
+    found: tuple[Precision, ...] = _module(backend).precisions(device)
+    return found
+
+
+@lru_cache
+def _version(backend: str) -> str:
+    return metadata.version(backend)
 
 
 def _installed(backend: str) -> bool:
@@ -163,6 +191,7 @@ def _gpu() -> str | None:
     return str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else None
 
 
+@lru_cache
 def _processor() -> str:
     """Return the instructions that decide how the processor computes."""
     try:

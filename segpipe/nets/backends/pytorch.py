@@ -19,16 +19,18 @@ OPSET = 17
 SHAPELESS = ("transposed", "bilinear", "nearest")
 """Ways to double the resolution that export without the shape of what is doubled."""
 SHARE = 0.5
-"""Of the free memory of a GPU that a batch may take: the other half is for workspaces."""
-LARGEST_BATCH = 64
+"""Of the memory of a GPU that a batch may take: the other half is for workspaces."""
+MOST_PIXELS = 1 << 24
+"""Of the windows of a batch: more keep a GPU no busier."""
 
 
 def precisions(device: str) -> tuple[Precision, ...]:
     """Return what this machine computes, the fastest first."""
     import torch
 
-    fast = device == "cuda" and torch.cuda.is_bf16_supported()
-    if device == "cpu":  # emulated where the processor has no such instructions
+    # either may emulate what it has no instructions for, which is slow
+    fast = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if device == "cpu":
         fast = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return ("bf16", "fp32") if fast else ("fp32",)
 
@@ -41,41 +43,55 @@ def load(file: ModelFile, choice: Choice, window: tuple[int, int], threads: int)
     compute = _on_cuda(network) if choice.device == "cuda" else _on_cpu(network, threads)
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[choice.precision]
 
-    def start(batch: np.ndarray) -> Fetch:
-        return halving(lambda part: compute(part, dtype), batch, torch.OutOfMemoryError)
-
-    return start
+    return Halving(lambda part: compute(part, dtype), torch.OutOfMemoryError)
 
 
-def halving(
-    compute: Callable[[np.ndarray], Fetch], batch: np.ndarray, full: type[BaseException]
-) -> Fetch:
-    """Compute a batch; if memory runs out (`full` is raised), in halves.
+class Halving:
+    """Compute batches; where memory runs out (`full` is raised), in halves from then on.
 
     Notes
     -----
-    Results are fetched at once where a batch was halved: what waits keeps its memory.
+    Results are fetched at once where a batch is parted: what waits keeps its memory.
     """
-    try:
-        return compute(batch)
-    except full:
-        if len(batch) == 1:
-            raise
-    middle = len(batch) // 2
-    parts = [halving(compute, half, full)() for half in (batch[:middle], batch[middle:])]
-    found = np.concatenate(parts)
-    return lambda: found
+
+    def __init__(self, compute: Callable[[np.ndarray], Fetch], full: type[BaseException]) -> None:
+        self.compute, self.full = compute, full
+        self.largest: int | None = None
+        """Windows that memory holds; None: as many as were asked for so far."""
+
+    def __call__(self, batch: np.ndarray) -> Fetch:
+        """Begin to compute a batch."""
+        size = min(self.largest or len(batch), len(batch))
+        while (fetch := self._tried(batch, size)) is None:
+            size = self.largest = size // 2
+        return fetch
+
+    def _tried(self, batch: np.ndarray, size: int) -> Fetch | None:
+        """Compute a batch in parts of `size`; None if that is too much."""
+        try:
+            if size == len(batch):
+                return self.compute(batch)
+            parts = [self.compute(batch[i : i + size])() for i in range(0, len(batch), size)]
+        except self.full:
+            if size == 1:
+                raise
+            return None
+        found = np.concatenate(parts)
+        return lambda: found
 
 
 def batch_for(file: ModelFile, window: tuple[int, int], precision: Precision) -> int:
-    """Return how many windows the memory of the GPU holds, a power of two."""
+    """Return how many windows the memory of the GPU holds, a power of two.
+
+    It depends on the kind of GPU, not on what is free at the moment: it decides the last bits.
+    """
     import torch
 
-    free, _total = torch.cuda.mem_get_info()
+    _free, total = torch.cuda.mem_get_info()
     size = {"bf16": 2, "fp32": 4}[precision]
-    one = max(1.0, file.values * window[0] * window[1] * size)
-    most = max(1, min(LARGEST_BATCH, int(free * SHARE / one)))
-    return 1 << (most.bit_length() - 1)
+    pixels = window[0] * window[1]
+    most = min(MOST_PIXELS / pixels, total * SHARE / max(1.0, file.values * pixels * size))
+    return 1 << (max(1, int(most)).bit_length() - 1)
 
 
 def as_onnx(file: ModelFile, batch: int, window: tuple[int, int]) -> bytes:

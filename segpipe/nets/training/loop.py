@@ -198,7 +198,8 @@ def _ahead(source: Batches, begin: int, end: int, where: Place) -> Iterator[Batc
     if where.device.type != "cuda":
         yield from (source.batch(step) for step in range(begin, end))
         return
-    with ThreadPoolExecutor(1) as pool:
+    # the current GPU is a thread's own: without it, memory would be pinned for the first one
+    with ThreadPoolExecutor(1, "batches", torch.cuda.set_device, (where.device,)) as pool:
         coming = pool.submit(source.batch, begin)
         for step in range(begin, end):
             batch = coming.result()

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from torch import nn
 
 from segpipe.errors import InputError
 from segpipe.nets.training.recipe import Schedule
+
+PATIENCE = timedelta(hours=2)
+"""The others wait so long while the first process looks at the validation part."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +73,20 @@ def place(schedule: Schedule) -> Iterator[Place]:
     if device.type == "cpu" and schedule.threads:
         torch.set_num_threads(schedule.threads)
     if processes > 1:
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        _join(device)
     try:
         yield Place(device, rank, processes, _dtype(schedule, device))
     finally:
         if processes > 1:
             torch.distributed.destroy_process_group()
+
+
+def _join(device: torch.device) -> None:
+    """Meet the other processes."""
+    if device.type == "cuda":
+        torch.distributed.init_process_group("nccl", timeout=PATIENCE, device_id=device)
+    else:
+        torch.distributed.init_process_group("gloo", timeout=PATIENCE)
 
 
 def _device(schedule: Schedule) -> torch.device:
@@ -94,7 +106,8 @@ def _dtype(schedule: Schedule, device: torch.device) -> torch.dtype:
         wanted: torch.dtype = getattr(torch, schedule.precision)
         return wanted
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float16
     return torch.bfloat16 if _cpu_bfloat16() else torch.float32
 
 

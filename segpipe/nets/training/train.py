@@ -18,7 +18,7 @@ from segpipe.nets.card import Architecture, Channel, Grouping, ModelCard, Traini
 from segpipe.nets.files import file_digest, located
 from segpipe.nets.training import batches, loop, pairs
 from segpipe.nets.training.finish import finished
-from segpipe.nets.training.processes import Place, place
+from segpipe.nets.training.processes import place
 from segpipe.nets.training.recipe import Recipe
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.safetensors"
@@ -70,7 +70,7 @@ def train(
             for part in (pairs.PARTS if where.first else pairs.PARTS[:1])
         }
         state = loop.start(recipe, card, where)
-        _resume(folder, state, where)
+        _resume(folder, state)
         if not finish and state.stale < recipe.schedule.patience:
 
             def checkpoint(state: loop.State, best: bool) -> None:
@@ -136,13 +136,14 @@ def _claim(folder: Path, recipe: Recipe, found: list[pairs.Pair]) -> None:
     _write(path, json.dumps(mine, indent=1))
 
 
-def _resume(folder: Path, state: loop.State, where: Place) -> None:
+def _resume(folder: Path, state: loop.State) -> None:
     path = folder / CHECKPOINT
     if not path.exists():
         return
     try:
         # tensors, numbers and text only: no program in the file is executed
-        state.restore(torch.load(path, map_location=where.device, weights_only=True))
+        # on the CPU: restoring copies to the device, and Adam counts its steps here
+        state.restore(torch.load(path, map_location="cpu", weights_only=True))
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
         raise InputError(
             f"{path} is damaged or no checkpoint of this training; delete the folder and train anew"
