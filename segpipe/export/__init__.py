@@ -38,7 +38,7 @@ class Format:
 FORMATS = {
     ".gpkg": Format("GeoPackage", "vector.write_geopackage", ("pyogrio",)),
     ".parquet": Format("GeoParquet", "vector.write_geoparquet"),
-    ".geojson": Format("GeoJSON", "geojson.write_geojson", ("orjson", "rasterio", "pyogrio")),
+    ".geojson": Format("GeoJSON", "vector.write_geojson", ("pyogrio",)),
     ".tif": Format("Cloud Optimized GeoTIFF", "raster.write_cog", ("rasterio",)),
     ".csv": Format("CSV", "rows.write_csv"),
 }

@@ -1,15 +1,19 @@
-"""Polygons as GeoPackage and GeoParquet, written batch by batch, sorted by last row, then label.
+"""Polygons as GeoPackage, GeoJSON and GeoParquet, written batch by batch.
 
-GeoPackage is written by GDAL (in pyogrio) from a stream of Arrow batches, GeoParquet by pyarrow.
-Coordinates are those of the source's coordinate system. Without georeference they are pixels: x =
-column, y = row of pixel corners, downwards from the image's upper left corner, and no coordinate
-system is named.
+GeoPackage and GeoJSON are written by GDAL (in pyogrio) from a stream of Arrow batches, GeoParquet
+by pyarrow. Coordinates are those of the source's coordinate system, GeoJSON's are WGS 84 longitude
+and latitude, as RFC 7946 demands. Without georeference all of them hold pixels: x = column, y = row
+of pixel corners, downwards from the image's upper left corner, and name no coordinate system.
+
+Text and reprojection make GeoJSON ten times as slow as the others: it is for the web and for small
+images.
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -29,18 +33,30 @@ from segpipe.store.space import free_bytes
 GEOMETRY = "geometry"
 ROW_GROUP = 1 << 16
 """Most rows of a Parquet row group: readers can skip those outside of where they look."""
+PARTS = 100
+"""Parts of a pixel that GeoJSON's decimals tell apart, at least."""
+PIXELS_SAID = "pixels, without a coordinate system: x = column, y = row, downwards"
+"""Stands in GeoJSON files that are not in longitude and latitude."""
+METRES_PER_DEGREE = 111_320
 BOX = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
 
 
 def write_geopackage(layer: Layer, path: Path, say: Callable[[int], None]) -> None:
     """Write a GeoPackage with a spatial index; its layer is called as the stage is."""
-    write_gdal(layer, path, say, "GPKG", {"GEOMETRY_NAME": "geom"})
+    _write_gdal(layer, path, say, "GPKG", {"GEOMETRY_NAME": "geom"})
 
 
-def write_gdal(
+def write_geojson(layer: Layer, path: Path, say: Callable[[int], None]) -> None:
+    """Write GeoJSON: RFC 7946 with a coordinate system, else plain pixels."""
+    options: dict[str, str] = {"WRITE_NAME": "NO", "DESCRIPTION": PIXELS_SAID}
+    if layer.crs is not None:
+        options = {"RFC7946": "YES", "COORDINATE_PRECISION": str(_decimals(layer))}
+    _write_gdal(layer, path, say, "GeoJSON", options)
+
+
+def _write_gdal(
     layer: Layer, path: Path, say: Callable[[int], None], driver: str, options: dict[str, str]
 ) -> None:
-    """Write polygons and columns with one of GDAL's drivers."""
     import pyogrio
     from pyogrio.errors import CRSError
 
@@ -104,6 +120,19 @@ def _counted(batches: Iterator[Any], say: Callable[[int], None]) -> Iterator[Any
         yield batch
         done += len(batch)
         say(done)
+
+
+def _decimals(layer: Layer) -> int:
+    """Decimals of degrees that tell hundredths of a pixel apart, at least the usual seven."""
+    a, b, _, d, e, _ = layer.transform
+    pixel = math.sqrt(abs(a * e - b * d))
+    if not _geographic(layer):
+        pixel /= METRES_PER_DEGREE
+    return min(15, max(7, math.ceil(-math.log10(pixel / PARTS))))
+
+
+def _geographic(layer: Layer) -> bool:
+    return layer.pixel_unit == "degree"
 
 
 def write_geoparquet(layer: Layer, path: Path, say: Callable[[int], None]) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from segpipe.errors import InputError, RunError
-from segpipe.export import export, geojson, raster
+from segpipe.export import export, raster, vector
 from segpipe.export.features import features
 from segpipe.export.layer import open_layer
 from tests.export.runs import NORTH_UP, blobs, canonical, table_of, write_run
@@ -327,7 +327,7 @@ def test_bad_run__is_explained(plain: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ending", "library"), [("gpkg", "pyogrio"), ("geojson", "orjson"), ("tif", "rasterio")]
+    ("ending", "library"), [("gpkg", "pyogrio"), ("geojson", "pyogrio"), ("tif", "rasterio")]
 )
 def test_missing_extra__is_named(
     ending: str, library: str, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -406,84 +406,5 @@ def test_decimals__tell_pixels_apart(placed: Path, tmp_path: Path) -> None:
     folder = write_run(
         tmp_path / "run", LABELS[:9, :9], transform=(1e-3, 0, 5e5, 0, -1e-3, 5e6), crs=UTM
     )
-    assert geojson._decimals(open_layer(str(placed), None)) == 8
-    assert geojson._decimals(open_layer(str(folder), None)) == 11
-
-
-def to_geojson(folder: Path, target: Path) -> tuple[dict[str, Any], list[Any]]:
-    """Export a run; return the document and its polygons."""
-    export(str(folder), target)
-    document = json.loads(target.read_text())
-    return document, [shapely.geometry.shape(f["geometry"]) for f in document["features"]]
-
-
-@pytest.mark.parametrize(
-    ("crs", "transform"),
-    [
-        (UTM, (10.0, 0.0, 5e5, 0.0, 10.0, 5e6)),  # upwards
-        (UTM, (300.0, 400.0, 3e5, 400.0, -300.0, 5e6)),  # turned, 500 m: nodes lie closer
-        ("EPSG:3857", (1.0, 0.0, 1e6, 0.0, -1.0, 6e6)),
-        ("EPSG:3413", (100.0, 0.0, 1e6, 0.0, -100.0, -1e6)),  # polar stereographic
-        ("EPSG:4326", (1e-4, 0.0, 9.0, 0.0, -1e-4, 48.0)),
-    ],
-)
-def test_geojson__corners_are_where_proj_says(
-    crs: str, transform: tuple[float, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every vertex within a hundredth of a pixel; GDAL is not asked."""
-    from rasterio.warp import transform as warp
-
-    monkeypatch.setattr(geojson, "write_gdal", None)
-    unit = "degree" if crs == "EPSG:4326" else "metre"
-    run = write_run(tmp_path / "run", LABELS, transform=transform, crs=crs)
-    state = json.loads((run / "run.json").read_text())
-    state["source"]["pixel_unit"] = unit
-    (run / "run.json").write_text(json.dumps(state))
-    _document, found = to_geojson(run, tmp_path / "a.geojson")
-    pixel = abs(transform[0] * transform[4] - transform[1] * transform[3]) ** 0.5
-    for shape, wkb in zip(found, expected(run).values(), strict=True):
-        assert shape.is_valid
-        assert all(part.exterior.is_ccw for part in shape.geoms)
-        there = shapely.get_coordinates(shape)
-        back = np.transpose(warp("EPSG:4326", crs, *there.T))
-        here = shapely.get_coordinates(shapely.from_wkb(wkb))
-        assert len(here) == len(back)
-        gap = np.hypot(*(here[:, None] - back[None]).T).min(axis=0)
-        assert gap.max() < 0.015 * pixel  # the diagonal of a hundredth
-
-
-def test_geojson__on_the_antimeridian_is_cut(tmp_path: Path) -> None:
-    """RFC 7946, section 3.1.9."""
-    run = write_run(
-        tmp_path / "run", LABELS, transform=(100.0, 0.0, 826_000.0, 0.0, -100.0, 100_000.0),
-        crs="EPSG:32660",
-    )  # fmt: skip
-    _document, found = to_geojson(run, tmp_path / "a.geojson")
-    x = np.concatenate([shapely.get_coordinates(shape)[:, 0] for shape in found])
-    assert np.abs(x).max() <= 180
-    assert (x > 179).any()
-    assert (x < -179).any()
-    assert all(shape.bounds[2] - shape.bounds[0] < 1 for shape in found if shape.bounds[0] > 0)
-
-
-def test_geojson__of_an_unknown_system_keeps_its_coordinates(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", LABELS, transform=NORTH_UP)
-    document, found = to_geojson(run, tmp_path / "a.geojson")
-    assert "not known" in document["description"]
-    for shape, wkb in zip(found, expected(run).values(), strict=True):
-        assert shape.equals(shapely.from_wkb(wkb))
-
-
-@pytest.mark.parametrize("decimals", [0, 1, 7, 13])
-def test_decimals__are_those_of_the_number(decimals: int) -> None:
-    rng = np.random.default_rng(decimals)
-    values = [0.0, -0.0, 5.0, -7.0, 180.0, -1e-9, 10.0, 0.05, *rng.uniform(-180, 180, 200)]
-    values += np.round(values, 3).tolist()
-    text = np.zeros(40, np.uint8)
-    for value in values:
-        said = text[: geojson._decimal(value, decimals, text, 0)].tobytes().decode()
-        assert abs(float(said) - value) <= 0.5 * 10.0**-decimals + 1e-13, (value, said)
-        assert len(said.partition(".")[2]) <= decimals
-        assert not ("." in said and said.endswith(("0", "."))), said
-        assert json.loads(said) == float(said)
-        assert said != "-0"
+    assert vector._decimals(open_layer(str(placed), None)) == 8
+    assert vector._decimals(open_layer(str(folder), None)) == 11
