@@ -26,7 +26,7 @@ from PIL import Image
 from segpipe.errors import InputError
 from segpipe.store.arrays import Region, create_array
 from segpipe.store.folder import Folder
-from segpipe.store.ome import Calibration, publish_image, publish_labels
+from segpipe.store.ome import Calibration, publish_image, publish_labels, publish_map
 from segpipe.tiles import Box
 from segpipe.view import open_viewer
 from segpipe.view.properties import segment_properties
@@ -96,6 +96,31 @@ def test_view__state(viewer: neuroglancer.Viewer) -> None:
         "properties/cells/|neuroglancer-precomputed:"
     )
     assert "emitRGB" in layers(viewer)["image"]["shader"]
+
+
+@pytest.mark.parametrize(
+    ("names", "planes", "first"),
+    [
+        (["crop", "weed"], 2, 0),
+        (["background", "crop", "weed"], 3, 1),
+        (None, 3, 1),  # as methods write them: background first, without names
+        (None, 1, 0),
+    ],
+)
+def test_view__opens_probabilities_at_the_foreground(
+    names: list[str] | None, planes: int, first: int, tmp_path: Path
+) -> None:
+    shape = (60, 70)
+    folder = write_run(tmp_path / "run", scene(shape), cells(shape))
+    image = folder / "image.ome.zarr"
+    create_array(image, "probability/net/0", (planes, *shape), "uint8", shape)
+    if names is None:
+        publish_map(image, "probability/net", 1, Calibration((1.0, 1.0)), {})
+    else:
+        publish_image(image / "probability/net", 1, Calibration((1.0, 1.0)), names, {})
+    shader = layers(open_viewer(folder.where))["probability/net"]["shader"]
+    assert f"slider(min=0, max={planes - 1}, default={first})" in shader
+    assert "{{" not in shader
 
 
 def test_view__hands_out_bytes_and_ranges(run: Folder, viewer: neuroglancer.Viewer) -> None:

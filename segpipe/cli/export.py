@@ -16,7 +16,8 @@ def export(
         str,
         typer.Option(
             help="File to write: .gpkg, .parquet or .geojson (polygons with all columns of the "
-            "table), .tif (labels as COG), .csv (the table).",
+            "table, sorted by last row and then label), .tif (labels as COG), .csv (the table, "
+            "sorted by label).",
             show_default=False,
         ),
     ],

@@ -2,7 +2,8 @@
 
 Five formats, told apart by the name of the file: polygons with all columns of the table (`.gpkg`,
 `.parquet`, `.geojson`), labels as raster (`.tif`), the table alone (`.csv`). All are streamed from
-the run folder in bounded memory, and appear under their name whole or not at all.
+the run folder in bounded memory, and appear under their name whole or not at all. Polygons are
+written when their segment ends: their order is that of the last rows, and of labels among equals.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ def serve(
     say(f"open  {viewer.get_viewer_url()}")
     if not _is_loopback(bind):
         say("whoever knows this address and reaches this machine can see the image")
-    say("Ctrl-C ends it")
     try:
+        say("Ctrl-C ends it")
         threading.Event().wait()
     except KeyboardInterrupt:
         pass

@@ -19,13 +19,15 @@ PANEL = (700, 1200)
 """Rows and columns of a usual browser window, to which the image is fitted at first."""
 OPACITY = 0.25
 """Of the labels: segments can be told apart and the image shows through."""
-PROBABILITY = """#uicontrol int channel slider(min=0, max=63, default=0)
-void main() {
+PROBABILITY = """#uicontrol int channel slider(min=0, max={last}, default={first})
+void main() {{
   float p = toNormalized(getDataValue(channel));
-  emitRGBA(vec4(colormapCubehelix(p), p));
-}
+  emitRGBA(vec4(colormapJet(p), p));
+}}
 """
 """Program that shows one channel of probabilities (bytes, or 0 to 1), clear where it is 0."""
+BACKGROUND = "background"
+"""Class that lies first where channels have no names."""
 SI_PREFIXES = {
     "": 1.0, "kilo": 1e3, "centi": 1e-2, "milli": 1e-3, "micro": 1e-6, "nano": 1e-9, "pico": 1e-12
 }  # fmt: skip
@@ -120,7 +122,8 @@ def _map_shader(
     One of other features is stretched between its extremes; of more than three, the first is seen.
     """
     if group.startswith("probability/"):
-        return PROBABILITY
+        last = open_array(image, f"{group}0").shape[0] - 1
+        return PROBABILITY.format(last=last, first=_foreground(image, group, last))
     coarsest = open_array(image, f"{group}{len(level_shapes(source['shape'])) - 1}")
     kind = coarsest.shape[0], str(coarsest.dtype)
     if kind == (source["channels"], source["dtype"]):
@@ -128,6 +131,14 @@ def _map_shader(
     seen = coarsest[: 3 if kind[0] == 3 else 1]
     found = tuple((float(plane.min()), float(plane.max())) for plane in seen)
     return _shader(found, {"rgb": False, "dtype": kind[1]})
+
+
+def _foreground(image: Folder, group: str, last: int) -> int:
+    """Return the first channel of probabilities that is not that of the background."""
+    ome = (image.get_json(f"{group}zarr.json") or {}).get("attributes", {}).get("ome", {})
+    named = [channel.get("label", "") for channel in ome.get("omero", {}).get("channels", ())]
+    names = named or [BACKGROUND]
+    return min(last, next((i for i, n in enumerate(names) if n != BACKGROUND), len(names)))
 
 
 def _space(**axes: tuple[float, str]) -> neuroglancer.CoordinateSpace:

@@ -148,3 +148,5 @@ if __name__ == "__main__":
 
     with tempfile.TemporaryDirectory() as place:
         compare(Path(sys.argv[1]), Path(place) / "run", int(sys.argv[2]))
+        count = len(read_table(Path(place) / "run", "segments.parquet")["label"])
+        print(f"every column of {count:,} segments is that of the whole array")

@@ -52,13 +52,23 @@ def screenshot(url: str, path: Path, width: int, height: int) -> list[str]:
     return console(done.stderr)
 
 
-def dumped(url: str) -> str:
+def dumped(url: str, width: int = 800) -> str:
     """Return the document as it is when its scripts have run."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        settings = (f"--user-data-dir={profile}", "--virtual-time-budget=5000", "--disable-gpu")
+        settings = (f"--user-data-dir={profile}", "--virtual-time-budget=5000", "--disable-gpu",
+                    f"--window-size={width},900")  # fmt: skip
         command = [PROGRAM or "", *OPTIONS, *settings, "--dump-dom", url]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return done.stdout
+
+
+def printed(url: str, path: Path) -> int:
+    """Print a page as PDF; return the number of sheets."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        settings = (f"--user-data-dir={profile}", "--disable-gpu", f"--print-to-pdf={path}")
+        command = [PROGRAM or "", *OPTIONS, *settings, url]
+        subprocess.run(command, capture_output=True, timeout=60, check=True)
+    return len(re.findall(rb"/Type\s*/Page\b", path.read_bytes()))
 
 
 @contextmanager

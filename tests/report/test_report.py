@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import shutil
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +22,7 @@ from scipy.ndimage import maximum_filter
 
 from segpipe.report import content, distributions, overlay_png, write_report
 from segpipe.store.folder import Folder
-from tests.report.chromium import dumped, needs_chromium, screenshot
+from tests.report.chromium import dumped, needs_chromium, printed, screenshot
 from tests.report.runs import cells, scene, write_run
 
 EVIL = "<script>alert('x')</script>&\"{{ 7 * 7 }}.tif"
@@ -381,3 +383,75 @@ def test_report__in_a_browser(rgb_run: Folder, tmp_path: Path, width: int) -> No
     # and the plots have their bars, and their medians or bars of the other colour
     for colour, least in (((0x0B, 0x6E, 0x69), 5000), ((0xC2, 0x18, 0x5B), 500)):
         assert (np.abs(picture - colour).max(-1) <= 2).sum() > least, colour
+
+
+FITS = """<script>addEventListener("load", () => setTimeout(() => {
+    const found = [], all = [];
+    const walk = root => { for (const e of root.querySelectorAll("*")) {
+        all.push(e); if (e.shadowRoot) walk(e.shadowRoot); } };
+    walk(document);
+    const wide = document.documentElement.clientWidth;
+    for (const e of all) {
+        const box = e.getBoundingClientRect();
+        if (e.matches("td, th, img, dd, p, h1, .figures div") && box.right > wide + 1)
+            found.push("cut off: " + e.tagName + " " + e.textContent.slice(0, 40));
+        if (e.matches(".scroll") && e.scrollWidth > e.clientWidth + 1) found.push("table scrolls");
+    }
+    let marks = 0;
+    for (const svg of all.filter(e => e.tagName === "svg")) {
+        const words = [...svg.querySelectorAll("text")].filter(t => t.textContent.trim());
+        const boxes = words.map(t => [t.textContent, t.getBoundingClientRect()]);
+        marks += boxes.length;
+        for (const [a, one] of boxes) for (const [b, other] of boxes)
+            if (one.left < other.left && other.left < one.right - 1
+                && one.top < other.bottom - 3 && other.top < one.bottom - 3)
+                found.push("labels collide: " + a + " " + b);
+    }
+    document.title = JSON.stringify({marks, found});
+}, 1500));</script>"""
+
+
+def fits(html: str, path: Path, width: int) -> dict[str, Any]:
+    """What is cut off, has to be scrolled or collides on a page of some width."""
+    path.write_text(html.replace("</body>", FITS + "</body>"))
+    title = re.search(r"<title>(.*?)</title>", dumped(f"file://{path}", width))
+    assert title
+    return dict(json.loads(title[1].replace("&quot;", '"')))
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1400, 500])
+def test_report__nothing_is_cut_off_or_collides(
+    wide_run: Folder, tmp_path: Path, width: int
+) -> None:
+    """500 px is the narrowest window of a headless browser; the page has no step below 560."""
+    found = fits(page_of(wide_run), tmp_path / "a.html", width)
+    assert found["marks"] > 30
+    assert found["found"] == []
+
+
+@needs_chromium
+def test_report__fits_on_paper(wide_run: Folder, tmp_path: Path) -> None:
+    """On sheets of A4 (718 px between usual margins) no table is clipped; some sheets are enough."""
+    html = page_of(wide_run)
+    (tmp_path / "page.html").write_text(html)
+    assert 4 <= printed(f"file://{tmp_path}/page.html", tmp_path / "page.pdf") <= 9
+    assert html.count("@media print") == 1
+    found = fits(html.replace("@media print", "@media all"), tmp_path / "a.html", 718)
+    assert found["found"] == []
+    rules = re.sub(r"\s+", " ", html[html.index("@media print") : html.index("</style>")])
+    assert "tr, .figures div, dl, .two { break-inside: avoid; }" in rules
+
+
+@pytest.fixture(scope="module")
+def wide_run(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """Areas from one pixel to many thousands, steps of all kinds that take long: much to fit."""
+    shape = (1300, 1500)
+    labels = cells(shape, 9)
+    labels[:, 500:] = cells((1300, 1000), 190)[:, :] + labels.max()
+    labels = np.unique(labels, return_inverse=True)[1].reshape(shape).astype(np.uint32) + 1
+    step = {"tasks": 123_456, "reused": 23_456, "wall": 7654.3, "read": 4567.8, "compute": 9876.5,
+            "write": 123.4, "compile": 61.2, "peak_bytes": 123_456_789_012}  # fmt: skip
+    names = ("image-ingest", "felzenszwalb-attach", "felzenszwalb-label", "seam-check", "finish")
+    where = tmp_path_factory.mktemp("wide") / "run"
+    return write_run(where, scene(shape), labels, rgb=True, steps=dict.fromkeys(names, step))
