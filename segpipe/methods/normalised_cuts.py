@@ -25,6 +25,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh, splu
 
 from segpipe.errors import InputError
 from segpipe.methods import whole
+from segpipe.methods.kinds import check_kinds
 from segpipe.methods.ranges import is_rgb, ranges_pass
 from segpipe.passes import ImageInfo, Pass
 from segpipe.regions.finish import label_pass
@@ -63,6 +64,7 @@ class NormalisedCuts:
     """`segments` are what is grouped: a file's are cut into their pieces first."""
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         for field, low, high, advice in (
             ("contrast", 0.5, 200, "5 to 20 suit photographs"),
             ("threshold", 0, 2, "0.01 to 0.2 are common; large values cut more"),

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from segpipe import colour
+from segpipe.methods.kinds import check_kinds
 from segpipe.methods.ranges import is_rgb, ranges_of, ranges_pass
 from segpipe.methods.slic_window import reach, slic_regions
 from segpipe.methods.whole import as_arrays
@@ -47,6 +48,7 @@ class Slic:
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         for field, low, high, advice in (
             ("step", 4, 256, "16 to 32 are common"),
             ("compactness", 0.125, 200.0, "colours span 100 units; 5 to 40 are common"),
@@ -54,8 +56,6 @@ class Slic:
             ("refine", 0, 20, "2 to 8 sweeps converge"),
         ):
             value = getattr(self, field)
-            if field != "compactness" and int(value) != value:
-                raise ValueError(f"{field} must be a whole number, got {value}")
             if not low <= value <= high:
                 raise ValueError(f"{field} must be {low} to {high}, got {value}; {advice}")
         if self.min_size is not None and not 1 <= self.min_size <= self.step**2:
