@@ -63,7 +63,7 @@ SETTINGS = {
     "distributed.comm.timeouts.connect": "20s",
     "distributed.comm.retry.count": 3,
     # what matters reaches the user as an error; the rest is noise of workers that are closing
-    "logging": {"distributed": "critical", "tornado.application": "critical"},
+    "logging": dict.fromkeys(("distributed", "tornado.application", "tifffile"), "critical"),
 }
 LOST = (
     "the connection to the cluster's scheduler was lost; finished tiles are kept, go on with "
@@ -224,7 +224,7 @@ def open_executor(cluster: Cluster) -> Iterator[DaskExecutor | SerialExecutor]:
     if cluster.workers == "none" and cluster.address is None:
         yield SerialExecutor()
         return
-    for name in ("distributed", "distributed.client"):  # as in the workers
+    for name in ("distributed", "distributed.client", "tornado.application"):  # as in the workers
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with dask.config.set(SETTINGS):
         if cluster.address is not None:

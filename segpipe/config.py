@@ -271,6 +271,12 @@ def _read(path: str | Path, needs: str = "") -> dict[str, Any]:
 def _yaml(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark, problem = error.problem_mark, error.problem or error.context
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        shown = mark.get_snippet(indent=2) if mark else None
+        more = f"\n{shown}" if shown else ""
+        raise InputError(f"{where} is not valid YAML{place}: {problem}{more}") from error
     except yaml.YAMLError as error:
         raise InputError(f"{where} is not valid YAML: {error}") from error
 

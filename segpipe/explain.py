@@ -42,7 +42,7 @@ def nearest(name: Any, known: Sequence[str], otherwise: str) -> str:
     >>> nearest("size", ["step", "seed"], "it has step, seed")
     'it has step, seed'
     """
-    close = difflib.get_close_matches(str(name), known, n=1)
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.7)
     return f"did you mean `{close[0]}`?" if close else otherwise
 
 
@@ -63,10 +63,10 @@ def _line(key: str, items: Sequence[Any], model: type[BaseModel]) -> str:
 def _other_key(place: Sequence[Any], root: type[BaseModel]) -> str:
     """Return which key may have been meant."""
     keys = (_followed(place[:-1], root)[2] or root).model_fields
-    hint = nearest(place[-1], list(keys), f"allowed are {', '.join(keys)}")
+    allowed = f"allowed are {', '.join(keys)}"
     if "parameters" in keys:
-        hint += f" (a parameter of the method is `parameters.{place[-1]}`)"
-    return hint
+        allowed = f"a parameter of the method is `parameters.{place[-1]}`; {allowed}"
+    return nearest(place[-1], list(keys), allowed)
 
 
 def _followed(

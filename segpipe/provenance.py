@@ -174,8 +174,8 @@ def _check_same(folder: Folder, stored: dict[str, Any], plan: Plan, *, resume: b
     if stored["identity"] != plan.identity or stored["tile"] != list(plan.grid.size):
         found = difference(stored, plan, _resolved(plan))
         raise InputError(
-            f"the output folder {folder} holds another run ({found}); choose another `output`, or "
-            f"delete it"
+            f"the output folder {folder} holds another run:{found}\n"
+            f"choose another `output`, or delete it"
         )
     if stored["state"] == "complete":
         raise InputError(

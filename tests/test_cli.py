@@ -220,7 +220,7 @@ def test_resume__of_a_complete_run_has_nothing_to_do(files: Path) -> None:
 
 def test_another_run__is_named(files: Path) -> None:
     said = segpipe("run", files / "run.yaml", "--set", "parameters.step=11", code=2)
-    assert "holds another run (its parameters.step is 12, here 11); choose" in said
+    assert "holds another run:\n  its parameters.step is 12, here 11\nchoose" in said
 
 
 def test_stage__is_the_last_and_said(files: Path, tmp_path: Path) -> None:

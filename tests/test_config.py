@@ -98,7 +98,11 @@ def test_build_method__explains_what_is_wrong(name: str, parameters: dict, messa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("input: [", "not valid YAML"),
+        ("input: [", "run.yaml is not valid YAML, line 1, column 9: expected the node content"),
+        (
+            "input: a\n  b: c",
+            "run.yaml is not valid YAML, line 2, column 4: mapping values are not",
+        ),
         ("- a\n", "key: value"),
         ("# nothing\n", "run.yaml is empty; it needs the keys `input`, `output` and `method`"),
     ],

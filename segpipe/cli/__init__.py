@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 # in the order of the help
@@ -27,6 +28,8 @@ __all__ = ["app", "export", "main", "run", "score", "show", "train"]
 def main() -> None:
     """Run the command line; errors that a user can act on end without a traceback."""
     debug = "--debug" in sys.argv
+    if not debug:
+        logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # errors say what matters of it
     obey_signals()
     try:
         app()

@@ -20,6 +20,7 @@ import numpy as np
 
 from segpipe import colour
 from segpipe.colour import as_channels, known
+from segpipe.methods import felzenszwalb_edges as pixel_edges
 from segpipe.methods import felzenszwalb_kernels as kernels
 from segpipe.methods import whole
 from segpipe.methods.kinds import check_kinds
@@ -100,7 +101,7 @@ class Felzenszwalb:
     def threshold(self) -> int:
         """``scale`` in steps of the weights."""
         scale = SCALE[self.vertices] if self.scale is None else self.scale
-        return int(scale * (UNIT * kernels.FRACTION if self.vertices == "pixels" else FINE))
+        return int(scale * (UNIT * pixel_edges.FRACTION if self.vertices == "pixels" else FINE))
 
     def _on_graph(self, graph: RegionGraph) -> np.ndarray:
         """Do both sweeps; of equal differences, the edge of smaller labels goes first."""
@@ -197,16 +198,16 @@ def _merge(parameters: Felzenszwalb, window: Window, scale: colour.Scaling | Non
     record["part"] = np.unique(np.concatenate([rim_part, *ends])).astype(np.int32)
     record |= {name: values[record["part"]] for name, values in states.items()}
     for name, found in zip(("first", "second", "cross"), edges, strict=True):
-        pixel, direction = np.divmod(found[:, 3], kernels.DIRECTIONS)
+        pixel, direction = np.divmod(found[:, 3], pixel_edges.DIRECTIONS)
         at = _whole(pixel, kind.shape[1], window)
         record[f"{name}_order"] = np.stack(
-            [found[:, 2], kernels.DIRECTIONS * at + direction], axis=1
+            [found[:, 2], pixel_edges.DIRECTIONS * at + direction], axis=1
         )
     record["first_part"] = edges[0][:, :2].astype(np.int32)
     record["second_part"] = edges[1][:, :2].astype(np.int32)
     record["cross_part"] = edges[2][:, 0].astype(np.int32)
     record["cross_at"] = _whole(edges[2][:, 1], kind.shape[1], window)
-    here = record["cross_order"][:, 1] // kernels.DIRECTIONS
+    here = record["cross_order"][:, 1] // pixel_edges.DIRECTIONS
     record["cross_open"] = rim_open.reshape(-1)[_in_core(here, window)]
     return Output({"parts": parts}, record)
 
@@ -252,11 +253,11 @@ def _framed(
     )
     planes = np.zeros((len(values), *(n + 2 for n in core.shape)), np.int16)
     planes[(slice(None), *place)] = values[(slice(None), *inside)]
-    kind = np.full(planes.shape[1:], kernels.NOTHING, np.uint8)
-    kind[place] = kernels.BEYOND
-    kind[1:-1, 1:-1] = kernels.CORE
+    kind = np.full(planes.shape[1:], pixel_edges.NOTHING, np.uint8)
+    kind[place] = pixel_edges.BEYOND
+    kind[1:-1, 1:-1] = pixel_edges.CORE
     if valid is not None:
-        kind[place][~valid[inside]] = kernels.NOTHING
+        kind[place][~valid[inside]] = pixel_edges.NOTHING
     return planes, kind
 
 

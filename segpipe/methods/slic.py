@@ -23,9 +23,9 @@ from segpipe.regions.finish import label_pass, relabel
 from segpipe.tiles import Grid
 
 TILE = 2048
-IN_ONE_PIECE = 3 * TILE**2
-"""Images of more pixels are segmented tile by tile, which is half as fast again: fresh memory for
-the whole would cost as much as the computation."""
+IN_ONE_PIECE = 1 << 27
+"""Images of more pixels are segmented tile by tile, so that little more than the image and its
+labels is in memory."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ class Slic:
     refine: int = 0
     """Sweeps of border refinement, 0 to 20; each adds 4 pixels to the halo. 0: off."""
     min_size: int | None = None
-    """Pixels below which a connected piece joins a neighbour, default step * step // 6. No smaller
-    segment is left, refined or not, except one that has no neighbour (masked all round)."""
+    """Pixels below which a connected piece joins a neighbour, 1 to step * step; null: a sixth of
+    step * step. No smaller segment is left, refined or not, except one that has no neighbour
+    (masked all round)."""
 
     name: ClassVar[str] = "slic"
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
@@ -156,7 +157,7 @@ def slic(
 def _by_tiles(
     image: np.ndarray, valid: np.ndarray | None, parameters: Slic, scale: colour.Scaling | None
 ) -> np.ndarray:
-    """Segment a large image tile by tile: the same labels, from memory that stays in the cache."""
+    """Segment a large image tile by tile: the same labels, from less memory."""
     shape = (image.shape[0], image.shape[1])
     grid = Grid(shape, (TILE, TILE))
     labels, records = np.empty(shape, np.uint32), []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from segpipe.methods.slic import Slic
 
 Index = np.ndarray | slice
+BAND = 1 << 18
+"""Pixels whose colours are computed at once (1.5 MB of RGB), to be used while they are in the
+cache: planes of a whole window would travel to memory and back."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,6 @@ class Source:
 class Clusters:
     """The last centres, and the assignment of a zone."""
 
-    planes: np.ndarray
-    """int16[C, h, w]: colours of the zone."""
     codes: np.ndarray
     """uint8[h, w]: which of the seeds around it each pixel of the zone belongs to."""
     centres: np.ndarray
@@ -86,12 +89,25 @@ def cluster(source: Source, zone: Box, parameters: Slic) -> Clusters:
     coefficients(centres, exists, coef)
     if parameters.iterations:
         _iterate(source, blocks, zone, parameters, centres, exists, coef)
-    planes = source.colours(zone.slices[0], zone.slices[1], unit)
     codes = np.empty(zone.shape, np.uint8)
     corner = tuple(f * step + step // 2 - z for f, z in zip(first, zone.start, strict=True))
     place = places(step, span) - span // 2
-    assign(planes, corner, coef, step, span, *_grid(place, place), first, codes)
-    return Clusters(planes, codes, centres, first, unit, span)
+    grid = _grid(place, place)
+    for rows in _bands(zone, step):
+        part = codes[rows.start - zone.start[0] : rows.stop - zone.start[0]]
+        planes = source.colours(rows, zone.slices[1], unit)
+        top = corner[0] - (rows.start - zone.start[0])
+        assign(planes, (top, corner[1]), coef, step, span, *grid, first, part)
+    return Clusters(codes, centres, first, unit, span)
+
+
+def _bands(zone: Box, step: int) -> Iterator[slice]:
+    """Cut a zone's rows between cells into bands of about `BAND` pixels."""
+    cells = _cells(zone, step)
+    height = max(1, BAND // (step * zone.shape[1]))
+    edges = [i * step - (step - step // 2) for i in range(cells.start[0], cells.stop[0], height)]
+    for top, bottom in pairwise([zone.start[0], *edges[1:], zone.stop[0]]):
+        yield slice(top, bottom)
 
 
 def _cells(zone: Box, step: int) -> Box:
@@ -215,11 +231,15 @@ def _sample(
     missing = int(np.count_nonzero(rows < y0))
     rows = rows[(rows >= y0) & (rows < y1)]
     columns = slice(int(x0), int(x1))
-    planes = source.colours(rows, columns, unit)
     place = places(step, span) - span // 2
     fy, fx = _grid(place[inside], place)
-    cells = np.empty((*shape, len(planes), fy.size), np.int16)
-    sample_cells(planes, missing, inside.size, step, step - middle, cells)
+    cells = np.empty((*shape, max(3, source.image.shape[2]), fy.size), np.int16)
+    height = max(1, BAND // (inside.size * (columns.stop - columns.start)))
+    for i in range(0, shape[0], height):
+        begin, end = (max(0, k * inside.size - missing) for k in (i, i + height))
+        planes = source.colours(rows[begin:end], columns, unit)
+        before = begin - (i * inside.size - missing)
+        sample_cells(planes, before, inside.size, step, step - middle, cells[i : i + height])
     return cells, fy, fx
 
 

@@ -126,7 +126,7 @@ def slic_regions(
         owners = _own(clusters, zone, shape, parameters)
         if owners.prove(needed.within(zone)):
             break
-    return _number(clusters, owners, zone, inner, parameters, shape)
+    return _number(clusters, owners, source, zone, inner, parameters)
 
 
 def _check_halo(window: Box, inner: Box, shape: tuple[int, ...], parameters: Slic) -> None:
@@ -170,7 +170,8 @@ def _own(clusters: Clusters, zone: Box, shape: tuple[int, ...], parameters: Slic
     seed = seeds_of_roots(
         clusters.codes, starts, rows, root, step, (*cell, *inside, *clusters.first, width)
     )
-    colours = np.ascontiguousarray(clusters.centres[..., :-2]).reshape(-1, len(clusters.planes))
+    channels = clusters.centres.shape[2] - 2
+    colours = np.ascontiguousarray(clusters.centres[..., :-2]).reshape(-1, channels)
     sides = (
         zone.start[0] > 0,
         zone.stop[0] < shape[0],
@@ -185,16 +186,17 @@ def _own(clusters: Clusters, zone: Box, shape: tuple[int, ...], parameters: Slic
 def _number(
     clusters: Clusters,
     owners: _Owners,
+    source: Source,
     zone: Box,
     inner: Box,
     parameters: Slic,
-    shape: tuple[int, ...],
 ) -> Numbered:
     """Refine borders, merge what is small, and number the regions of the core."""
+    shape = source.shape
     pixels, runs, frame = clusters.codes, (owners.starts, owners.rows, owners.owner), zone
     if parameters.refine:
         frame = inner.grown(1, shape)
-        refined = _refined(clusters, owners, zone, parameters)
+        refined = _refined(clusters, owners, source, zone, parameters)
         pixels = np.ascontiguousarray(refined[frame.within(zone)])
         starts, rows = runs_of(pixels)
         runs = starts, rows, pixels.reshape(-1)[starts[:-1]]
@@ -223,7 +225,9 @@ def _colours(clusters: Clusters, owners: _Owners, roots: np.ndarray) -> np.ndarr
     return centres[owners.seed[roots], :-2]
 
 
-def _refined(clusters: Clusters, owners: _Owners, zone: Box, parameters: Slic) -> np.ndarray:
+def _refined(
+    clusters: Clusters, owners: _Owners, source: Source, zone: Box, parameters: Slic
+) -> np.ndarray:
     """Return the zone's segments, borders refined; places count from the first lattice point."""
     regions = np.empty(zone.shape, np.int32)
     everywhere = _bounds(zone.within(zone))
@@ -239,7 +243,7 @@ def _refined(clusters: Clusters, owners: _Owners, zone: Box, parameters: Slic) -
         at.append((lattice * span + places(step, span)[pixel % step]).astype(np.int32))
     return refine(
         regions,
-        clusters.planes,
+        source.colours(zone.slices[0], zone.slices[1], clusters.unit),
         (at[0], at[1]),
         owners.seed,
         centres.reshape(-1, centres.shape[2]),
