@@ -65,6 +65,10 @@ class Slic:
                 " leave it out for a sixth of a superpixel"
             )
 
+    def expected(self, image: ImageInfo) -> int:
+        """Return about how many superpixels an image gets, if nothing is masked."""
+        return round(image.shape[0] / self.step) * round(image.shape[1] / self.step)
+
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: ranges if the image is not RGB, regions, canonical labels."""
         if self.step > max(image.shape):
