@@ -9,22 +9,18 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
-from segpipe import __version__, methods
-from segpipe.config import Config, Stage
+from segpipe import __version__
+from segpipe.config import Config
 from segpipe.errors import DoesNotFit, InputError
-from segpipe.explain import by_key, nearest, refused
-from segpipe.passes import ImageInfo, Method, Output, Pass, Window, filtered_image
+from segpipe.passes import ImageInfo, Output, Pass, Window
 from segpipe.readers import SourceInfo
-from segpipe.regions.pieces import GIVEN, pieces_passes
-from segpipe.stage_files import labels_fingerprint, with_points
+from segpipe.stage_plans import StagePlan, plan_stage
 from segpipe.tiles import Grid
 
 EDGES = (256, 512, 1024, 1536, 2048, 3072, 4096, 5120, 6144, 8192)
@@ -41,26 +37,6 @@ TASK_SECONDS = 0.02
 """Cost of one task besides its pixels: scheduling, opening arrays, the record."""
 AIM_BYTES = 1 << 30
 """`auto` stays below this per worker even where more is allowed: larger tiles gain little."""
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """One stage: the method with its parameters, and its passes."""
-
-    name: str
-    method: Method
-    passes: tuple[Pass, ...]
-    reads: str = "image"
-    """``image``, or the stage or file whose labels the method works on."""
-    fingerprint: str | None = None
-    """Identity of that file."""
-    pixels: ImageInfo | None = None
-    """The filtered image of the stage that it reads; None: it works on the image."""
-
-    @property
-    def given(self) -> str:
-        """Name of the array that a file of labels is read as."""
-        return GIVEN if GIVEN in self.passes[0].reads else "segments"
 
 
 @dataclass(frozen=True)
@@ -202,34 +178,11 @@ def make_plan(
     )
     stages: tuple[StagePlan, ...] = ()
     for stage in config.work:
-        stages = *stages, _stage_plan(stage, stages, image, source)
+        stages = *stages, plan_stage(stage, stages, image, source)
     grid = Grid(image.shape, _tile_size(config, source, image, stages, limits))
     plan = Plan(config, source, image, grid, stages, limits, mask_fingerprint)
     _check_memory(plan)
     return plan
-
-
-def build_method(name: str, parameters: dict[str, Any]) -> Method:
-    """Return method `name` with `parameters` checked."""
-    kind = methods.find(name)
-    known = [field.name for field in dataclasses.fields(kind)]
-    for key in parameters:
-        if key not in known:
-            hint = nearest(key, known, f"it has {', '.join(known)}")
-            raise InputError(f"method {name} has no parameter `{key}`; {hint}")
-    try:
-        return _check_of(name)(parameters)
-    except ValidationError as error:
-        meanings = {field: meaning for field, _, _, meaning in methods.parameters(kind)}
-        found = by_key(error.errors(), lambda place: str(place[0]) if place else "")
-        lines = [refused(key, items, meanings.get(key, "")) for key, items in found.items()]
-        raise InputError(f"parameters of {name}: {'; '.join(lines)}") from error
-
-
-@cache
-def _check_of(name: str) -> Callable[[dict[str, Any]], Method]:
-    """Return what checks the parameters of a method; making it takes milliseconds."""
-    return TypeAdapter(methods.find(name)).validate_python
 
 
 def ingest_pass(image: ImageInfo) -> Pass:
@@ -244,43 +197,6 @@ def _copy(window: Window, _part: Any) -> Output:
     mask = window.arrays.get("mask")
     counting = 1 if mask is None else np.count_nonzero(mask)
     return Output(dict(window.arrays), {"counting": np.array([counting])})
-
-
-def _stage_plan(
-    stage: Stage, before: Sequence[StagePlan], image: ImageInfo, source: SourceInfo
-) -> StagePlan:
-    method = build_method(stage.method, with_points(stage, source))
-    read = [s.passes for s in before if s.name == stage.reads]
-    pixels = filtered_image(read[0], image) if read else None
-    passes = _passes(stage, method, pixels or image)
-    works_on_labels = any("segments" in step.reads for step in passes)
-    if works_on_labels and stage.reads == "image":
-        raise InputError(
-            f"{stage.method} works on the labels of another stage; give `stages` with one before "
-            f"it, for example slic, and `reads: slic`, or `reads:` a file of labels"
-        )
-    if stage.reads != "image" and not works_on_labels:
-        if pixels is None:
-            raise InputError(
-                f"stage {stage.output} reads `{stage.reads}`, but {stage.method} as it is set"
-                " segments `image`, or a filtered image (of mean-shift with `filtered: true`)"
-            )
-        return StagePlan(stage.output, method, passes, stage.reads, pixels=pixels)
-    if pixels is not None:
-        passes = _passes(stage, method, image)
-    fingerprint = None
-    if stage.reads not in ("image", *(s.name for s in before)):
-        fingerprint = labels_fingerprint(stage.reads, source)
-        if getattr(method, "groups", False):
-            passes = (*pieces_passes(image), *passes)
-    return StagePlan(stage.output, method, passes, stage.reads, fingerprint)
-
-
-def _passes(stage: Stage, method: Method, image: ImageInfo) -> tuple[Pass, ...]:
-    try:
-        return method.passes(image)
-    except ValueError as error:
-        raise InputError(f"{stage.method} cannot segment this image: {error}") from error
 
 
 def _tile_size(

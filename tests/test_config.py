@@ -8,7 +8,7 @@ import pytest
 
 from segpipe.config import load, load_cluster, parse
 from segpipe.errors import InputError
-from segpipe.plan import build_method
+from segpipe.stage_plans import build_method
 
 ROOT = Path(__file__).resolve().parents[1]
 GOOD = {"input": "a.tif", "output": "out", "method": "slic"}

@@ -108,3 +108,20 @@ def test_advice__names_passes_that_read_the_image_many_times() -> None:
     (line,) = small.advice
     assert "slic-regions reads" in line
     assert "larger ones (tiles.size)" in line
+
+
+def test_segments__are_refused_where_too_many_are_sure_to_come() -> None:
+    stages = [
+        {"method": "slic", "parameters": {"step": 12}},
+        {"method": "normalised-cuts", "reads": "slic"},
+    ]
+
+    def planned(edge: int, step: int) -> Plan:
+        chosen = [stages[0] | {"parameters": {"step": step}}, stages[1]]
+        return plan((edge, edge), Limits(2, 8 * GB), method=None, stages=chosen)
+
+    assert planned(5000, 12).stages[1].reads == "slic"  # 174 000
+    assert planned(5700, 12).stages[1].reads == "slic"  # 226 000: perhaps too many
+    with pytest.raises(InputError, match="at most 200,000 segments, and slic will give about 693,"):
+        planned(10_000, 12)
+    assert planned(10_000, 24).stages[1].reads == "slic"

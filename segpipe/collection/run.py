@@ -36,7 +36,7 @@ from segpipe.collection.work import (
 from segpipe.config import Config
 from segpipe.engine import Executor, Watch, bounded
 from segpipe.errors import InputError, SegpipeError, Unavailable
-from segpipe.plan import Limits, build_method
+from segpipe.plan import Limits
 from segpipe.progress import Silent
 from segpipe.provenance import (
     CLAIMS,
@@ -52,6 +52,7 @@ from segpipe.provenance import (
 from segpipe.report.gallery import write_gallery
 from segpipe.run import Step, open_run
 from segpipe.session import as_begun, no_word, prepare
+from segpipe.stage_plans import build_method
 from segpipe.store import column_name
 from segpipe.store.columns import batches
 from segpipe.store.folder import Folder

@@ -20,9 +20,10 @@ from segpipe.inspection.jobs import pack, unpack
 from segpipe.jobs import LabelsInput
 from segpipe.layers import Layer, layers_of, note_digest
 from segpipe.passes import run_in_memory
-from segpipe.plan import Plan, StagePlan
+from segpipe.plan import Plan
 from segpipe.provenance import new_state, note_step, task_key
 from segpipe.run import Run, note_nothing, source_input
+from segpipe.stage_plans import StagePlan
 from segpipe.store import table_name
 from segpipe.store.arrays import Region, as_planes, create_array
 from segpipe.store.digest import array_digest

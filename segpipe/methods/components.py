@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from segpipe.colour import known
+from segpipe.methods.kinds import check_kinds
 from segpipe.methods.whole import check_channel, segment
 from segpipe.passes import ImageInfo, Output, Pass, Window
 from segpipe.regions import join
@@ -36,6 +37,7 @@ class Components:
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if self.connectivity not in (1, 2):
             raise ValueError(
                 f"connectivity must be 1 (sides) or 2 (sides and corners), got {self.connectivity}"

@@ -23,6 +23,7 @@ from segpipe.colour import as_channels, known
 from segpipe.methods import felzenszwalb_edges as pixel_edges
 from segpipe.methods import felzenszwalb_kernels as kernels
 from segpipe.methods import whole
+from segpipe.methods.kinds import check_kinds
 from segpipe.methods.ranges import is_rgb, ranges_pass
 from segpipe.methods.smooth_kernels import radius, smooth
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window
@@ -64,8 +65,7 @@ class Felzenszwalb:
     """`segments` are what is grouped: a file's are cut into their pieces first."""
 
     def __post_init__(self) -> None:
-        if self.vertices not in SCALE:
-            raise ValueError(f"vertices must be pixels or segments, got {self.vertices!r}")
+        check_kinds(self)
         if self.scale is not None and not 0 <= self.scale <= 1e9:
             raise ValueError(
                 f"scale (k) must be 0 to 1e9, got {self.scale}; for photographs, 50 to 1000 suit"

@@ -18,6 +18,7 @@ import numpy as np
 from segpipe import colour
 from segpipe.colour import known
 from segpipe.methods import whole
+from segpipe.methods.kinds import check_kinds
 from segpipe.methods.mean_shift_features import Feature, Features, chosen_features
 from segpipe.methods.mean_shift_links import parts
 from segpipe.methods.mean_shift_window import modes
@@ -68,6 +69,7 @@ class MeanShift:
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         for field, low, high, advice in (
             ("spatial_bandwidth", 1, 63, "5 to 15 are common"),
             ("range_bandwidth", 1, 65535, "8 to 30 are common for 8 bits"),
@@ -79,12 +81,8 @@ class MeanShift:
             value = getattr(self, field)
             if not low <= value <= high:
                 raise ValueError(f"{field} must be {low} to {high}, got {value}; {advice}")
-        for field, choices in (
-            ("kernel", ("flat", "epanechnikov", "gaussian")),
-            ("sample", (1, 2, 4)),
-        ):
-            if getattr(self, field) not in choices:
-                raise ValueError(f"{field} must be one of {choices}, got {getattr(self, field)!r}")
+        if self.sample not in (1, 2, 4):
+            raise ValueError(f"sample must be one of (1, 2, 4), got {self.sample!r}")
         names = self.feature_names
         if not names or len(set(names)) < len(names) or not set(names) <= set(get_args(Feature)):
             raise ValueError(
@@ -109,7 +107,7 @@ class MeanShift:
     def feature_names(self) -> tuple[Feature, ...]:
         """The kinds of features, in order."""
         given = self.features
-        return (given,) if isinstance(given, str) else tuple(given)
+        return tuple(given) if isinstance(given, tuple | list) else (given,)
 
     @property
     def reach(self) -> int:

@@ -25,6 +25,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh, splu
 
 from segpipe.errors import InputError
 from segpipe.methods import whole
+from segpipe.methods.kinds import check_kinds
 from segpipe.methods.ranges import is_rgb, ranges_pass
 from segpipe.passes import ImageInfo, Pass
 from segpipe.regions.finish import label_pass
@@ -62,7 +63,14 @@ class NormalisedCuts:
     groups: ClassVar[bool] = True
     """`segments` are what is grouped: a file's are cut into their pieces first."""
 
+    most_segments: ClassVar[int] = MOST
+    remedy: ClassVar[str] = (
+        "their graph is cut as a whole: begin with larger superpixels (step), or take"
+        " region-merging or felzenszwalb, which take any number"
+    )
+
     def __post_init__(self) -> None:
+        check_kinds(self)
         for field, low, high, advice in (
             ("contrast", 0.5, 200, "5 to 20 suit photographs"),
             ("threshold", 0, 2, "0.01 to 0.2 are common; large values cut more"),
@@ -82,9 +90,7 @@ class NormalisedCuts:
         n = len(graph.labels)
         if n > MOST:
             raise InputError(
-                f"normalised cuts take at most {MOST} segments, got {n}: their graph is cut as a"
-                " whole; begin with larger superpixels (step), or take region-merging or"
-                " felzenszwalb, which take any number"
+                f"{self.name} takes at most {MOST:,} segments, got {n:,}; {self.remedy}"
             )
         likeness = np.exp(-((graph.differences / (FINE * self.contrast)) ** 2))
         weights = graph.edges.length * (1 + (likeness * (FULL - 1)).astype(np.int64))

@@ -15,6 +15,7 @@ import numpy as np
 
 from segpipe.colour import known
 from segpipe.methods import points
+from segpipe.methods.kinds import check_kinds
 from segpipe.methods.points import Point
 from segpipe.methods.region_growing_kernels import calm_seeds, claim, within
 from segpipe.methods.whole import check_channel, segment
@@ -60,13 +61,12 @@ class RegionGrowing:
     """The parameter that may name a file of points."""
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         object.__setattr__(self, "seeds", points.as_points(self.seeds, "seeds"))
         if not 0 <= self.tolerance < np.inf:
             raise ValueError(
                 f"tolerance must be 0 or more, got {self.tolerance}; 4 to 20 are common for 8 bits"
             )
-        if self.rule not in ("neighbour", "seed"):
-            raise ValueError(f"rule must be neighbour or seed, got {self.rule!r}")
         if self.connectivity not in (1, 2):
             raise ValueError(
                 f"connectivity must be 1 (sides) or 2 (sides and corners), got {self.connectivity}"

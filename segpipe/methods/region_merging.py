@@ -11,6 +11,7 @@ import numpy as np
 
 from segpipe import colour
 from segpipe.methods import whole
+from segpipe.methods.kinds import check_kinds
 from segpipe.methods.ranges import is_rgb, ranges_pass
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window
 from segpipe.regions import best_fitting
@@ -60,8 +61,7 @@ class RegionMerging:
     """`segments` are what is grouped: a file's are cut into their pieces first."""
 
     def __post_init__(self) -> None:
-        if self.criterion not in ("contrast", "baatz", "ward"):
-            raise ValueError(f"criterion must be contrast, baatz or ward, got {self.criterion!r}")
+        check_kinds(self)
         for field, high, advice in (
             ("threshold", 200, "3 to 15 are common"),
             ("scale", 1e6, "100 to 400 suit photographs with baatz, 400 to 2000 with ward"),

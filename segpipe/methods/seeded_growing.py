@@ -20,6 +20,7 @@ import numpy as np
 from segpipe import colour
 from segpipe.colour import known
 from segpipe.methods import points, whole
+from segpipe.methods.kinds import check_kinds
 from segpipe.methods.points import Point
 from segpipe.methods.ranges import is_rgb, ranges_pass
 from segpipe.methods.region_growing_kernels import calm_seeds
@@ -65,6 +66,7 @@ class SeededGrowing:
     """The parameter that may name a file of points."""
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         object.__setattr__(self, "seeds", points.as_points(self.seeds, "seeds"))
         for field, low, high, advice in (
             ("step", 2, 128, "12 to 32 are common"),

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from segpipe import colour
+from segpipe.methods.kinds import check_kinds
 from segpipe.methods.ranges import is_rgb, ranges_of, ranges_pass
 from segpipe.methods.slic_window import reach, slic_regions
 from segpipe.methods.whole import as_arrays
@@ -48,6 +49,7 @@ class Slic:
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         for field, low, high, advice in (
             ("step", 4, 256, "16 to 32 are common"),
             ("compactness", 0.125, 200.0, "colours span 100 units; 5 to 40 are common"),
@@ -55,8 +57,6 @@ class Slic:
             ("refine", 0, 20, "2 to 8 sweeps converge"),
         ):
             value = getattr(self, field)
-            if field != "compactness" and int(value) != value:
-                raise ValueError(f"{field} must be a whole number, got {value}")
             if not low <= value <= high:
                 raise ValueError(f"{field} must be {low} to {high}, got {value}; {advice}")
         if self.min_size is not None and not 1 <= self.min_size <= self.step**2:
@@ -64,6 +64,10 @@ class Slic:
                 f"min_size must be 1 to step * step = {self.step**2}, got {self.min_size};"
                 " leave it out for a sixth of a superpixel"
             )
+
+    def expected(self, image: ImageInfo) -> int:
+        """Return about how many superpixels an image gets, if nothing is masked."""
+        return round(image.shape[0] / self.step) * round(image.shape[1] / self.step)
 
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: ranges if the image is not RGB, regions, canonical labels."""

@@ -18,6 +18,7 @@ import numpy as np
 from segpipe.colour import known
 from segpipe.methods import extremes
 from segpipe.methods.extremes import Range
+from segpipe.methods.kinds import check_kinds
 from segpipe.methods.split_merge_borders import contrasts, interfaces_of
 from segpipe.methods.split_merge_kernels import MEAN_UNIT, Leaves, leaves, parts_of
 from segpipe.methods.whole import check_channel, segment
@@ -52,6 +53,7 @@ class SplitMerge:
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         for field in ("deviation", "contrast"):
             value = getattr(self, field)
             if not 0 <= value < np.inf:

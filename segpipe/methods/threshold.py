@@ -16,6 +16,7 @@ import numpy as np
 from segpipe.colour import known
 from segpipe.methods import extremes
 from segpipe.methods.extremes import Range
+from segpipe.methods.kinds import check_kinds
 from segpipe.methods.threshold_kernels import by_levels, by_local_mean, otsu_bins
 from segpipe.methods.whole import as_arrays, check_channel, gray, image_info, segment
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window, run_in_memory
@@ -56,8 +57,7 @@ class Threshold:
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
 
     def __post_init__(self) -> None:
-        if self.rule not in ("otsu", "local", "fixed"):
-            raise ValueError(f"rule must be otsu, local or fixed, got {self.rule!r}")
+        check_kinds(self)
         for field, low, high, advice in (
             ("classes", 2, 16, "2 parts foreground from background"),
             ("radius", 1, 1024, "take about the size of the objects"),

@@ -22,6 +22,7 @@ from segpipe.colour import as_channels, known
 from segpipe.methods import points, whole
 from segpipe.methods import watershed_altitude as land
 from segpipe.methods import watershed_marked as marked
+from segpipe.methods.kinds import check_kinds
 from segpipe.methods.points import Point
 from segpipe.methods.ranges import is_rgb, ranges_pass
 from segpipe.methods.watershed_kernels import NONE, decide, flood
@@ -59,6 +60,7 @@ class Watershed:
     """The parameter that may name a file of points."""
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         for field, low, high, advice in (
             ("sigma", 0.0, 16.0, "1 to 2 suit photographs"),
             ("step", 2, 256, "16 to 64 are common"),

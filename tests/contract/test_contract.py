@@ -16,7 +16,7 @@ from PIL import Image
 from segpipe import methods
 from segpipe.methods.slic import slic
 from segpipe.passes import ImageInfo, run_in_memory
-from segpipe.plan import build_method
+from segpipe.stage_plans import build_method
 
 QUICK = {
     "seeded-growing": [

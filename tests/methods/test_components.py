@@ -11,7 +11,7 @@ from skimage import measure
 
 from segpipe.methods.components import Components, components
 from segpipe.passes import ImageInfo, run_in_memory
-from segpipe.plan import build_method
+from segpipe.stage_plans import build_method
 from tests import naive
 
 

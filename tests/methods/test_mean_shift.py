@@ -435,7 +435,7 @@ def test_filtered__values_are_in_units_of_the_features() -> None:
         ({"iterations": 100, "spatial_bandwidth": 63}, "may reach 1024 pixels"),
         ({"sample": 3}, "sample must be one of"),
         ({"sample": 4, "spatial_bandwidth": 2}, "empty; take a smaller sample"),
-        ({"kernel": "box"}, "kernel must be one of"),
+        ({"kernel": "box"}, "kernel must be flat, epanechnikov or gaussian"),
         ({"features": "space"}, "features must be one or several of"),
         ({"features": ("lab", "lab")}, "features must be one or several of"),
         ({"sigma": 0.0}, "sigma must be 0.2 to 16"),

@@ -10,7 +10,7 @@ from skimage.segmentation import flood
 from segpipe.methods.components import components
 from segpipe.methods.region_growing import RegionGrowing, region_growing
 from segpipe.passes import ImageInfo, run_in_memory
-from segpipe.plan import build_method
+from segpipe.stage_plans import build_method
 
 
 def texture(seed: int, channels: int = 1, shape: tuple[int, int] = (47, 58)) -> np.ndarray:

@@ -12,9 +12,9 @@ from segpipe.methods.components import components
 from segpipe.methods.split_merge import SplitMerge, split_merge
 from segpipe.methods.split_merge_kernels import leaves
 from segpipe.passes import ImageInfo, run_in_memory
-from segpipe.plan import build_method
 from segpipe.regions.agglomerate import agglomerate, summed
 from segpipe.regions.graph import Interfaces
+from segpipe.stage_plans import build_method
 
 
 def texture(seed: int, channels: int = 1) -> np.ndarray:

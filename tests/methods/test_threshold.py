@@ -13,7 +13,7 @@ from segpipe.methods.components import components
 from segpipe.methods.threshold import Threshold, otsu_levels, threshold
 from segpipe.methods.threshold_kernels import otsu_bins
 from segpipe.passes import ImageInfo, run_in_memory
-from segpipe.plan import build_method
+from segpipe.stage_plans import build_method
 
 
 def photo(seed: int, dtype: str = "uint8") -> np.ndarray:

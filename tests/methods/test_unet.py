@@ -224,7 +224,7 @@ def inference_file(models: Path):
 )
 def test_what_does_not_fit__is_refused(tmp_path: Path, image, options, message) -> None:
     from segpipe.nets.card import PixelSize
-    from segpipe.plan import build_method
+    from segpipe.stage_plans import build_method
 
     path = tiny_model(tmp_path, pixel_size=PixelSize(value=0.5))
     info = ImageInfo(**({"shape": (100, 100), "channels": 1, "dtype": "uint8"} | image))

@@ -10,7 +10,7 @@ import pytest
 from segpipe import methods
 from segpipe.methods.slic import Slic
 from segpipe.passes import ImageInfo, run_in_memory
-from segpipe.plan import build_method
+from segpipe.stage_plans import build_method
 from segpipe.tiles import Grid
 from tests.naive import small_with_neighbours
 
