@@ -68,21 +68,30 @@ class Components:
 
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: label the cores, join them across seams."""
+        # where runs of codes are all there is to find, that takes less than storing the regions
+        quick = self.foreground or self._has_codes(image.channels, np.dtype(image.dtype))
+        return self._steps(image, keep=not quick)
+
+    def _steps(self, image: ImageInfo, *, keep: bool) -> tuple[Pass, ...]:
+        """Return the passes, which keep the regions or find them twice."""
         check_channel(self.channel, image)
         same = None if self.foreground else partial(near, self.tolerance)
-        size = np.dtype(image.dtype).itemsize
         return (
             Pass(
                 name="regions",
-                map=partial(_cut, self),
+                map=partial(_cut, self, keep=keep),
                 reads=("image", "mask") if image.masked else ("image",),
-                writes={"regions": "uint32"},
+                writes={"regions": "uint32"} if keep else {},
                 solve=partial(join.solve, same=same, connectivity=self.connectivity),
-                bytes_per_pixel=24 + 2 * size * image.channels,
+                bytes_per_pixel=24 + 2 * np.dtype(image.dtype).itemsize * image.channels,
                 cost_ns=6.0,
             ),
-            label_pass(image),
+            label_pass(image, cut=None if keep else partial(_regions, self)),
         )
+
+    def _has_codes(self, channels: int, dtype: np.dtype) -> bool:
+        """Whether the pixels of such an image are codes of their components."""
+        return channels == 1 and dtype.kind in "ui" and not self.tolerance
 
 
 def components(
@@ -138,28 +147,34 @@ def components(
     [[1, 0, 1], [1, 1, 0]]
     """
     parameters = Components(connectivity, background, foreground, tolerance, channel)
-    return segment(parameters.passes, image, mask)
+    return segment(partial(parameters._steps, keep=True), image, mask)
 
 
-def _cut(parameters: Components, window: Window, _part: None) -> Output:
+def _cut(parameters: Components, window: Window, _part: None, *, keep: bool) -> Output:
     """Label the core of a tile."""
-    image = window.core("image")
-    if parameters.channel is not None:
-        image = image[:, :, parameters.channel : parameters.channel + 1]
-    valid = known(image, window.core("mask") if "mask" in window.arrays else None)
-    regions, n = _label(parameters, image, valid)
-    values = None if parameters.foreground else image
+    regions, n = _label(parameters, window)
+    values = None if parameters.foreground else _seen(parameters, window)
     record = join.summary(regions, n, window.tile, window.grid.shape, values)
-    return Output({"regions": regions}, record)
+    return Output({"regions": regions} if keep else {}, record)
 
 
-def _label(
-    parameters: Components, image: np.ndarray, valid: np.ndarray | None
-) -> tuple[np.ndarray, int]:
-    """Return the regions of an (h, w, C) image, uint32 0..n by first pixel, and n."""
+def _regions(parameters: Components, window: Window) -> np.ndarray:
+    return _label(parameters, window)[0]
+
+
+def _seen(parameters: Components, window: Window) -> np.ndarray:
+    """Return the channels of the core that are looked at."""
+    image, channel = window.core("image"), parameters.channel
+    return image if channel is None else image[:, :, channel : channel + 1]
+
+
+def _label(parameters: Components, window: Window) -> tuple[np.ndarray, int]:
+    """Return the regions of a tile's core, uint32 0..n by first pixel, and n."""
+    image = _seen(parameters, window)
+    valid = known(image, window.core("mask") if "mask" in window.arrays else None)
     none = _value(parameters.background, image.dtype)
     codes = image[:, :, 0]
-    plain = image.shape[2] == 1 and image.dtype.kind in "ui" and not parameters.tolerance
+    plain = parameters._has_codes(image.shape[2], image.dtype)
     if plain and not parameters.foreground and (valid is None or none is not None):
         if valid is not None and none is not None:
             codes = np.where(valid, codes, image.dtype.type(none))

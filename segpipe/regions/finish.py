@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -35,6 +35,7 @@ def label_pass(
     classes: str | None = None,
     votes: Votes | None = None,
     modes: Modes | None = None,
+    cut: Callable[[Window], np.ndarray] | None = None,
 ) -> Pass:
     """Return the pass that turns ``regions`` (per-tile numbers) into ``labels`` 1..N.
 
@@ -44,7 +45,9 @@ def label_pass(
     (unsigned, 0 = none, else 1 + class), constant in every region; the table gets a column of that
     name. With `votes`, the class whose plane sums up to most in a region, and the mean of that
     plane (255 = 1), become columns ``class`` and ``score``. With `modes`, those of the segments
-    become columns (see `segpipe.regions.modes`).
+    become columns (see `segpipe.regions.modes`). With `cut`, a pure function of the window of image
+    and mask, ``regions`` are found a second time and need not be written: for methods that take
+    less for that than storing and reading them takes.
     """
     pixels = image.shape[0] * image.shape[1]
     groups = frozenset(STANDARD if image.measure is None else image.measure | {"area"})
@@ -62,10 +65,11 @@ def label_pass(
     deep = 9 * ("percentiles" in wanted.groups)
     return Pass(
         name="label",
-        map=partial(_label, wanted, votes, modes),
+        map=partial(_label, wanted, votes, modes, cut),
         reads=(
-            "regions",
-            *(("image",) if colourful else ()),
+            *(("regions",) if cut is None else ()),
+            *(("image",) if colourful or cut else ()),
+            *(("mask",) if image.masked and cut else ()),
             *(("classes",) if wanted.classes else ()),
             *((votes.array,) if votes else ()),
             *((modes.filtered, modes.shift) if modes else ()),
@@ -73,8 +77,12 @@ def label_pass(
         writes={"labels": "uint32" if pixels < 1 << 32 else "uint64"},
         solve=_solve,
         tables=columns.tables(wanted),
-        bytes_per_pixel=16 + deep + image.channels * np.dtype(image.dtype).itemsize,
-        cost_ns=sum(
+        bytes_per_pixel=16
+        + 10 * bool(cut)
+        + deep
+        + image.channels * np.dtype(image.dtype).itemsize,
+        cost_ns=6.0 * bool(cut)
+        + sum(
             COSTS[g] * (image.channels if g in ("colour", "percentiles") else 1)
             for g in wanted.groups
         ),
@@ -85,10 +93,11 @@ def _label(
     wanted: Wanted,
     votes: Votes | None,
     modes: Modes | None,
+    cut: Callable[[Window], np.ndarray] | None,
     window: Window,
     numbering: rank.Numbering,
 ) -> Output:
-    regions = window.core("regions")
+    regions = window.core("regions") if cut is None else cut(window)
     image = window.core("image") if "image" in window.arrays else None
     large = window.grid.shape[0] * window.grid.shape[1] >= 1 << 32
     labels = relabel(regions, numbering.table.astype(np.uint64 if large else np.uint32))
