@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from typing import Any
+
+NUMBER = "SEGPIPE_WORKER"
+"""Variable with the number of a worker on its machine, by which workers share GPUs."""
 
 
-def dask_setup(_worker: object) -> None:
+def dask_setup(worker: Any) -> None:
     """Leave Ctrl-C, which reaches all processes, to the client (Dask calls this in workers)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ[NUMBER] = str(worker.name)

@@ -17,7 +17,7 @@ from segpipe.passes import ImageInfo, run_in_memory
 
 pytest.importorskip("torch", reason="networks need pip install 'segpipe[nets]'")
 
-from segpipe.methods import unet as module
+from segpipe.methods import unet_passes as module
 from segpipe.methods.instances import Rule, instance_passes, instances
 from segpipe.methods.unet import UNet, unet
 from segpipe.methods.watershed import watershed

@@ -10,9 +10,10 @@ import pytest
 from segpipe.errors import InputError
 from segpipe.nets import backends
 from segpipe.nets.backends import choose, loaded
-from segpipe.nets.backends.pytorch import Halving, batch_for
+from segpipe.nets.backends.pytorch import Halving, batch_for, gpu
 from segpipe.nets.files import open_model
 from segpipe.nets.inference import _computed
+from segpipe.worker import NUMBER
 from tests.nets.tiny import tiny_model
 
 BACKENDS = [n for n in ("openvino", "onnxruntime", "torch") if importlib.util.find_spec(n)]
@@ -94,11 +95,23 @@ def test_computed__says_what_memory_held(file, monkeypatch: pytest.MonkeyPatch) 
     assert backends.computed(file, choice, (64, 64), 1)["batch"] == 4
 
 
+def test_gpu__workers_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    found = []
+    for number in ("0", "1", "2", "3", "tcp://127.0.0.1:4711"):
+        monkeypatch.setenv(NUMBER, number)
+        found.append(gpu().index)
+    assert found == [0, 1, 0, 1, 0]
+
+
 def test_batch__depends_on_the_kind_of_gpu_alone(file, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     for free in (1 << 30, 70 << 30):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free: (free, 80 << 30))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _gpu, free=free: (free, 80 << 30))
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
         assert batch_for(file, (512, 512), "bf16") == 64
         assert batch_for(file, (1728, 1728), "bf16") == 4
         assert batch_for(file, (8192, 8192), "bf16") == 1

@@ -183,12 +183,14 @@ def _installed(backend: str) -> bool:
 
 
 def _gpu() -> str | None:
-    """Name of the first CUDA GPU that torch can use."""
+    """Name of the CUDA GPU that torch would use."""
     if not _installed("torch"):
         return None
     import torch
 
-    return str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else None
+    if not torch.cuda.is_available():
+        return None
+    return str(torch.cuda.get_device_name(_module("torch").gpu()))
 
 
 @lru_cache

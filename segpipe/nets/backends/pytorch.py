@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -33,6 +34,14 @@ def precisions(device: str) -> tuple[Precision, ...]:
     if device == "cpu":
         fast = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return ("bf16", "fp32") if fast else ("fp32",)
+
+
+def gpu() -> torch.device:
+    """Return the GPU of this process: the workers of a machine (`segpipe.worker`) take turns."""
+    import torch
+
+    number = os.environ.get("SEGPIPE_WORKER", "0")
+    return torch.device("cuda", int(number) % torch.cuda.device_count() if number.isdigit() else 0)
 
 
 def load(file: ModelFile, choice: Choice, window: tuple[int, int], threads: int) -> Start:
@@ -87,7 +96,7 @@ def batch_for(file: ModelFile, window: tuple[int, int], precision: Precision) ->
     """
     import torch
 
-    _free, total = torch.cuda.mem_get_info()
+    _free, total = torch.cuda.mem_get_info(gpu())
     size = {"bf16": 2, "fp32": 4}[precision]
     pixels = window[0] * window[1]
     most = min(MOST_PIXELS / pixels, total * SHARE / max(1.0, file.values * pixels * size))
@@ -131,7 +140,8 @@ def _network(file: ModelFile, choice: Choice) -> torch.nn.Module:
 
     network, _card = load_network(file.path)
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[choice.precision]
-    return network.to(choice.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device = gpu() if choice.device == "cuda" else torch.device("cpu")
+    return network.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _on_cpu(network: torch.nn.Module, threads: int) -> Callable[..., Fetch]:
@@ -158,9 +168,12 @@ def _on_cuda(network: torch.nn.Module) -> Callable[..., Fetch]:
     cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = False, True, False
     matmul.allow_tf32 = False
 
+    device = gpu()
+
     def compute(batch: np.ndarray, dtype: torch.dtype) -> Fetch:
-        with torch.inference_mode():
-            there = torch.from_numpy(batch).pin_memory().to("cuda", non_blocking=True)
+        # the current GPU is a thread's own
+        with torch.cuda.device(device), torch.inference_mode():
+            there = torch.from_numpy(batch).pin_memory().to(device, non_blocking=True)
             found = network(there.to(dtype, memory_format=torch.channels_last)).float()
             here = torch.empty(found.shape, pin_memory=True)
             here.copy_(found, non_blocking=True)
