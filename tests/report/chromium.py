@@ -52,11 +52,10 @@ def screenshot(url: str, path: Path, width: int, height: int) -> list[str]:
     return console(done.stderr)
 
 
-def dumped(url: str, width: int = 800) -> str:
+def dumped(url: str) -> str:
     """Return the document as it is when its scripts have run."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        settings = (f"--user-data-dir={profile}", "--virtual-time-budget=5000", "--disable-gpu",
-                    f"--window-size={width},900")  # fmt: skip
+        settings = (f"--user-data-dir={profile}", "--virtual-time-budget=5000", "--disable-gpu")
         command = [PROGRAM or "", *OPTIONS, *settings, "--dump-dom", url]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return done.stdout
