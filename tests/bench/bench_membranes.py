@@ -27,7 +27,7 @@ THRESHOLDS = np.arange(0.1, 0.95, 0.05)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default=ROOT / "configs/training/membranes.yaml")
-    parser.add_argument("--data", help="folder with image/ and label/, instead of the YAML's")
+    parser.add_argument("--data", help="folder with image/ and label/ (train), not the YAML's")
     parser.add_argument("--model", required=True)
     given = parser.parse_args()
     parts = [f"data.{key}s={given.data}/{key}" for key in ("image", "label")]
