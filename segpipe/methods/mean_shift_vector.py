@@ -136,7 +136,9 @@ class _Balls:
     """Counts and sums, lane by lane, of the pixels that lie near the lanes' colours."""
 
     def __init__(self, builder, pointers, states, wide):
-        self.builder, self.pointers, self.states, self.wide = builder, pointers, states, wide
+        self.builder, self.pointers, self.states = builder, pointers, states
+        # values of 16 bits are brought this close: no square overflows, and no ball reaches further
+        self.ends = [_ends(builder, state) for state in states] if wide else []
         self.count = self.sum()
         self.colours = [self.sum() for _ in pointers]
 
@@ -156,12 +158,14 @@ class _Balls:
         """Add LANES pixels whose squared distances are below `radius`; return which."""
         builder = self.builder
         distance, differences = None, []
-        for pointer, state in zip(self.pointers, self.states, strict=True):
+        for c, (pointer, state) in enumerate(zip(self.pointers, self.states, strict=True)):
             at = builder.bitcast(builder.gep(pointer, [place]), _LANES.as_pointer())
             pixels = builder.load(at, align=2)
+            if self.ends:
+                least, most = self.ends[c]
+                pixels = _call(builder, "umin", _call(builder, "umax", pixels, least), most)
             differences.append(builder.sub(state, pixels))  # this way round it can load, too
-            step = _apart(builder, pixels, state) if self.wide else differences[-1]
-            square = builder.mul(step, step)
+            square = builder.mul(differences[-1], differences[-1])
             distance = _call(builder, "uadd.sat", distance, square) if distance else square
         near = builder.icmp_unsigned("<", distance, radius)
         _add(builder, self.count, builder.zext(near, _LANES))
@@ -191,10 +195,10 @@ def _call(builder, name, a, b):
     return builder.call(function, [a, b])
 
 
-def _apart(builder, a, b):
-    """Return min(|a - b|, 255) of unsigned values."""
-    apart = builder.or_(_call(builder, "usub.sat", a, b), _call(builder, "usub.sat", b, a))
-    return _call(builder, "umin", apart, _constant(_LANES, [255] * LANES))
+def _ends(builder, values):
+    """Return values - 255 and values + 255, as far as there are such unsigned numbers."""
+    far = _constant(_LANES, [255] * LANES)
+    return _call(builder, "usub.sat", values, far), _call(builder, "uadd.sat", values, far)
 
 
 def _add(builder, total, vector):
