@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from segpipe.passes import Record
-from segpipe.regions.merge_rounds import FREE, NEVER, NOBODY, Graph, Merged
+from segpipe.regions.merge_rounds import Graph, Merged
+from segpipe.regions.round_kernels import FREE, NEVER, NOBODY
 
 
 def take_left(graph: Graph, merged: Merged) -> tuple[np.ndarray, Record]:

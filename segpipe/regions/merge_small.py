@@ -28,7 +28,8 @@ from segpipe.passes import ImageInfo, Output, Pass, Record, Solution, Window
 from segpipe.regions import join, merge_tile, rank
 from segpipe.regions.finish import relabel
 from segpipe.regions.merge_left import gather
-from segpipe.regions.merge_rounds import NEVER, NOBODY, Graph, merge
+from segpipe.regions.merge_rounds import Graph, merge
+from segpipe.regions.round_kernels import NEVER, NOBODY
 from segpipe.tiles import Grid, Tile
 
 Values = Callable[[Window, Any], np.ndarray]

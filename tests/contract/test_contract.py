@@ -69,7 +69,9 @@ QUICK = {
         {"h": 0.0, "sigma": 0.0},
         {"markers": "grid", "step": 13, "sigma": 0.5},
         {"markers": "grid", "step": 15, "compactness": 3.0},
+        {"markers": [[0, 3], [0, 4, 7], [0, 13, 7], [0, 19]], "sigma": 0.5},
     ],
+    "normalised-cuts": [{"contrast": 4.0, "threshold": 0.2, "regions": 12}],
 }
 """Parameters that keep halos small beside the test images; the default ones are always tried too."""
 QUICK["unet"] = [{"output": "classes", "window": 96}, {"output": "instances", "dynamics": 0.1}]
@@ -114,6 +116,9 @@ def images(rng: np.random.Generator) -> dict[str, np.ndarray]:
         "noise": rng.integers(0, 256, (230, 190, 3), dtype=np.uint8),
         "gray16": rng.integers(0, 4000, (230, 190, 1)).astype(np.uint16),
         "bands": (rng.random((230, 190, 5)) * np.sin(x / 9)[..., None]).astype(np.float32),
+        "gaps": np.where(rng.random(y.shape) < 0.02, np.nan, x // 3 * y % 7)[..., None].astype(
+            "f4"
+        ),
         "one-row": rng.integers(0, 256, (1, 150, 3), dtype=np.uint8),
     }
 
