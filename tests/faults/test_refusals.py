@@ -15,11 +15,12 @@ from tests.faults.runs import finish, segpipe, state, tiles_done, wait_for
 
 
 def refused(folder: Path, *arguments: str) -> str:
-    """Run ``segpipe run …``, which must refuse; return its last line."""
+    """Run ``segpipe run …``, which must refuse; return what it says."""
     process = segpipe(folder, "run", "run.yaml", *arguments)
     assert process.end() == 2, process.said()
     assert "Traceback" not in process.said()
-    return process.said().strip().splitlines()[-1]
+    said = process.said().strip()
+    return said[said.rindex("segpipe: ") :]
 
 
 def test_read_only_disk__is_said(configure: Configure, tmp_path: Path) -> None:

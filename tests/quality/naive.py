@@ -120,7 +120,11 @@ def best_matching(segments, objects, iou, above=False):
         (a, b)
         for a, s in segments.items()
         for b, g in objects.items()
-        if (Fraction(len(s & g), len(s | g)) > iou if above else len(s & g) / len(s | g) >= iou)
+        if (
+            Fraction(len(s & g), len(s | g)) > Fraction(str(iou))
+            if above
+            else len(s & g) / len(s | g) >= iou
+        )
     ]
 
     def most(i, used_a, used_b):

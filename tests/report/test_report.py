@@ -96,7 +96,7 @@ def test_report__says_what_holds_where_nothing_is_set(tmp_path: Path) -> None:
     given = {"step": 16, "compactness": 10.0, "min_size": None}
     stages = [{"method": "slic", "name": "cells", "parameters": given}]
     folder = write_run(tmp_path / "run", scene(shape), cells(shape), config={"stages": stages})
-    assert "42 (not set: step * step // 6)" in Page(page_of(folder)).text
+    assert "42 (not set: a sixth of step * step)" in Page(page_of(folder)).text
     given = content.parameters({"config": {"stages": [
         {"method": "components", "parameters": {"background": None, "channel": None}}
     ]}}, "components")  # fmt: skip
