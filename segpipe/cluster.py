@@ -25,6 +25,7 @@ from distributed.deploy.spec import close_clusters
 from distributed.security import Security
 
 from segpipe.config import Cluster
+from segpipe.engine import SerialExecutor
 from segpipe.errors import InputError, Unavailable
 from segpipe.plan import Limits
 
@@ -154,26 +155,6 @@ def _pass_on(theirs: distributed.Future[Any], mine: Future[Any]) -> None:
         theirs.release()
 
 
-@dataclass
-class SerialExecutor:
-    """Tasks in this process, one after the other, when they are submitted."""
-
-    workers: int = 1
-    dashboard: str | None = None
-
-    def submit(self, function: Callable[..., Any], *args: Any, name: str) -> Future[Any]:
-        """Do the task now."""
-        future: Future[Any] = Future()
-        try:
-            future.set_result(function(*args))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-    def check(self) -> None:
-        """Have nothing to say: what was submitted is done."""
-
-
 def limits(cluster: Cluster, say: Callable[[str], None] | None = None) -> Limits:
     """Return how many workers there will be and how much memory each may use.
 
@@ -233,9 +214,25 @@ def open_executor(cluster: Cluster) -> Iterator[DaskExecutor | SerialExecutor]:
                 link = client.dashboard_link if served else None
                 yield DaskExecutor(client, cluster.retries, link, _patience(cluster))
             return
-        with _local(cluster) as local, Client(local, set_as_default=False) as client:
+        with (
+            _environment_kept(),
+            _local(cluster) as local,
+            Client(local, set_as_default=False) as client,
+        ):
             link = local.dashboard_link
             yield DaskExecutor(client, cluster.retries, link, _patience(cluster))
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Take back what Dask sets in this process for those it starts: others may be started, too."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _local(cluster: Cluster) -> LocalCluster:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -33,6 +33,26 @@ class Executor(Protocol):
 
     def check(self) -> None:
         """Raise RunError if nothing submitted can ever finish; asked when nothing happens."""
+
+
+@dataclass
+class SerialExecutor:
+    """Tasks in this process, one after the other, when they are submitted."""
+
+    workers: int = 1
+    dashboard: str | None = None
+
+    def submit(self, function: Callable[..., Any], *args: Any, name: str) -> Future[Any]:
+        """Do the task now."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def check(self) -> None:
+        """Have nothing to say: what was submitted is done."""
 
 
 class Watch(Protocol):

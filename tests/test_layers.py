@@ -61,7 +61,7 @@ ALLOWED = {
     },
     "verify": {"errors", "store", "tasks", "tiles"},
     "kernels": set(),
-    "cluster": {"config", "errors", "plan"},
+    "cluster": {"config", "engine", "errors", "plan"},
     "session": {
         "cluster",
         "config",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections.abc import Callable
@@ -281,6 +282,16 @@ def test_stored_config__forgets_where_the_run_was_begun(image: Path, tmp_path: P
     assert (again.address, again.tls, again.workers) == (None, None, 2)
     elsewhere = session.stored_config(str(output), cluster="tcp://there:8786").cluster
     assert (elsewhere.address, elsewhere.tls) == ("tcp://there:8786", None)
+
+
+def test_local_workers__leave_the_environment_alone(image: Path, tmp_path: Path) -> None:
+    """Dask sets what its workers shall find in this process, where others may be started, too."""
+    before = dict(os.environ)
+    chosen = config(image, tmp_path / "run", cluster={"workers": 1})
+    with session.clusters.open_executor(chosen.cluster) as executor:
+        there = executor.submit(os.getenv, "OMP_NUM_THREADS", name="ask").result()
+    assert there == "1"
+    assert dict(os.environ) == before
 
 
 def interrupt_after(chosen: Config, last: str) -> None:
