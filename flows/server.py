@@ -81,9 +81,11 @@ def _wait_until_ready(server: subprocess.Popen[bytes], address: str) -> None:
                     return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
+    ended = server.poll()
+    what = f"did not start within {START_SECONDS} s" if ended is None else f"ended with {ended}"
     raise RuntimeError(
-        f"the temporary Prefect server on {address} did not start within {START_SECONDS} s; see "
-        f"what `prefect server start` says"
+        f"the temporary Prefect server on {address} {what}; see what `prefect server start` says "
+        f"(it needs a home directory that it can write to, or PREFECT_HOME)"
     )
 
 
