@@ -18,6 +18,7 @@ from segpipe.regions import best_fitting
 from segpipe.regions.agglomerate import STEPS, agglomerate, summed
 from segpipe.regions.finish import label_pass, relabel
 from segpipe.regions.graph import Interfaces, interfaces, number
+from segpipe.regions.rank import label_type
 from segpipe.regions.region_graph import Merged, RegionGraph, graph_pass, regroup_pass
 from segpipe.tiles import Grid, Tile
 
@@ -79,12 +80,11 @@ class RegionMerging:
         if self.criterion != "contrast":
             merge = graph_pass("merge", image, self._best_fitting)
             return *before, merge, regroup_pass(), label_pass(image)
-        labels = "uint32" if image.shape[0] * image.shape[1] < 1 << 32 else "uint64"
         merge = Pass(
             name="merge",
             map=partial(_merge, self),
             reads=("image", "segments"),
-            writes={"merged": labels},
+            writes={"merged": label_type(image.shape)},
             halo=1,
             solve=partial(_solve, self),
             bytes_per_pixel=24 + 3 * image.channels,
@@ -163,7 +163,7 @@ def _merge(parameters: RegionMerging, window: Window, scale: colour.Scaling | No
     waits[_open(numbers, window.tile, window.grid)] = True
     limit = _limit(parameters)
     root, undecided, left = agglomerate(len(labels), found, limit, waits[1:])
-    table = np.concatenate([[0], labels[root]]).astype(_type(window.grid))
+    table = np.concatenate([[0], labels[root]]).astype(label_type(window.grid.shape))
     record = {
         "nodes": labels[undecided],
         "ends": labels[left.ends],
@@ -188,10 +188,6 @@ def _open(numbers: np.ndarray, tile: Tile, grid: Grid) -> np.ndarray:
 
 def _limit(parameters: RegionMerging) -> int:
     return int(parameters.threshold * UNIT * (1 << STEPS))
-
-
-def _type(grid: Grid) -> str:
-    return "uint32" if grid.shape[0] * grid.shape[1] < 1 << 32 else "uint64"
 
 
 def _solve(

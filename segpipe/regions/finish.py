@@ -49,7 +49,6 @@ def label_pass(
     and mask, ``regions`` are found a second time and need not be written: for methods that take
     less for that than storing and reading them takes.
     """
-    pixels = image.shape[0] * image.shape[1]
     groups = frozenset(STANDARD if image.measure is None else image.measure | {"area"})
     wanted = Wanted(
         image.shape,
@@ -74,7 +73,7 @@ def label_pass(
             *((votes.array,) if votes else ()),
             *((modes.filtered, modes.shift) if modes else ()),
         ),
-        writes={"labels": "uint32" if pixels < 1 << 32 else "uint64"},
+        writes={"labels": rank.label_type(image.shape)},
         solve=_solve,
         tables=columns.tables(wanted),
         bytes_per_pixel=16
@@ -99,8 +98,7 @@ def _label(
 ) -> Output:
     regions = window.core("regions") if cut is None else cut(window)
     image = window.core("image") if "image" in window.arrays else None
-    large = window.grid.shape[0] * window.grid.shape[1] >= 1 << 32
-    labels = relabel(regions, numbering.table.astype(np.uint64 if large else np.uint32))
+    labels = relabel(regions, numbering.table.astype(rank.label_type(window.grid.shape)))
     if numbering.same is not None:
         regions = relabel(regions, numbering.same)
     seen = Seen(

@@ -25,7 +25,6 @@ CONNECTIVITY = 2
 
 def pieces_passes(image: ImageInfo) -> tuple[Pass, Pass]:
     """Return the passes that make ``segments``, numbered 1..N by first pixel, of ``given``."""
-    wide = image.shape[0] * image.shape[1] >= 1 << 32
     # whole numbers need no look at the image: all of them count
     pixels = ("image",) if np.dtype(image.dtype).kind == "f" else ()
     cut = Pass(
@@ -41,7 +40,7 @@ def pieces_passes(image: ImageInfo) -> tuple[Pass, Pass]:
         name="segments",
         map=_number,
         reads=("pieces",),
-        writes={"segments": "uint64" if wide else "uint32"},
+        writes={"segments": rank.label_type(image.shape)},
         bytes_per_pixel=16,
         cost_ns=2.0,
     )
@@ -67,6 +66,5 @@ def _cut(window: Window, _part: None) -> Output:
 
 def _number(window: Window, numbering: rank.Numbering) -> Output:
     """Write the numbers that all tiles agree on."""
-    large = window.grid.shape[0] * window.grid.shape[1] >= 1 << 32
-    table = numbering.table.astype(np.uint64 if large else np.uint32)
+    table = numbering.table.astype(rank.label_type(window.grid.shape))
     return Output({"segments": relabel(window.core("pieces"), table)})

@@ -22,6 +22,15 @@ from segpipe.regions.contours import Ring
 from segpipe.tiles import Grid, Tile
 
 
+def label_type(shape: Sequence[int]) -> str:
+    """Return the type that holds the labels of an image of (height, width), whatever is in it.
+
+    >>> label_type((65536, 65535)), label_type((65536, 65536))
+    ('uint32', 'uint64')
+    """
+    return "uint32" if shape[0] * shape[1] < 1 << 32 else "uint64"
+
+
 def summary(
     regions: np.ndarray,
     ids: np.ndarray | None,
