@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import shutil
 import subprocess
@@ -14,29 +12,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from segpipe import cli
+from tests.commands import run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def segpipe(*arguments: str | Path, code: int = 0) -> str:
-    """Run the command line; return what it printed (both streams) after checking the exit code.
-
-    It runs in this process: what it does is the same, and starting Python is the dear part.
-    """
-    printed = io.StringIO()
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(printed),
-        contextlib.redirect_stderr(printed),
-    ):
-        patch.setattr(sys, "argv", ["segpipe", *map(str, arguments)])
-        try:
-            cli.main()
-            found = 0
-        except SystemExit as done:
-            found = done.code or 0
-    text = printed.getvalue()
+    """Run the command line; return what it printed after checking the exit code."""
+    found, text = run_command(*arguments)
     assert found == code, text
     assert "Traceback" not in text
     return text

@@ -94,13 +94,23 @@ GROUPING = {
 }
 
 
-def bright_and_masked(slide_rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return an image of floats whose masked pixels would change its range, and the mask."""
+def grouping(method: str, reads: str) -> str:
+    """Return a stage that groups segments, as YAML."""
+    parameters = GROUPING[method][1]
+    given = "".join(f", {name}: {value}" for name, value in parameters.items())
+    given += ", vertices: segments" * (method == "felzenszwalb")
+    return f"{{method: {method}, reads: {reads}, parameters: {{{given[2:]}}}}}"
+
+
+def bright_and_masked(folder: Path, slide_rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Write an image of floats whose masked pixels would change its range, and the mask."""
     image = slide_rgb[:200, :240].astype(np.float32) / 255
     mask = np.ones(image.shape[:2], np.uint8)
     mask[120:, 150:] = mask[40:60, :90] = mask[::3, 100] = 0
     image[mask == 0] = 40
     image[150:152, 20:60] = np.nan
+    tifffile.imwrite(folder / "slide.tif", image, photometric="rgb")
+    tifffile.imwrite(folder / "mask.tif", mask)
     return image, mask
 
 
@@ -108,20 +118,16 @@ def bright_and_masked(slide_rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def test_grouping__counts_what_is_masked_for_nothing(
     method: str, folder: Path, slide_rgb: np.ndarray
 ) -> None:
-    image, mask = bright_and_masked(slide_rgb)
-    tifffile.imwrite(folder / "slide.tif", image, photometric="rgb")
-    tifffile.imwrite(folder / "mask.tif", mask)
+    image, mask = bright_and_masked(folder, slide_rgb)
     function, parameters = GROUPING[method]
     segments = slic(image, step=10, iterations=2, mask=mask)
     expected = function(image, segments, **parameters)
     assert 1 < expected.max() < segments.max()
     assert ((expected == 0) == ((mask == 0) | np.isnan(image).any(axis=2))).all()
-    given = "".join(f", {name}: {value}" for name, value in parameters.items())
-    given += ", vertices: segments" * (method == "felzenszwalb")
     text = f"""mask: mask.tif
 stages:
   - {{method: slic, parameters: {{step: 10, iterations: 2}}}}
-  - {{method: {method}, reads: slic, parameters: {{{given[2:]}}}}}
+  - {grouping(method, "slic")}
 """
     assert digests(folder, text) == {array_digest(expected)}
 
@@ -130,9 +136,7 @@ stages:
 def test_grouping__cuts_labels_of_a_file_into_their_pieces(
     method: str, folder: Path, slide_rgb: np.ndarray
 ) -> None:
-    image, mask = bright_and_masked(slide_rgb)
-    tifffile.imwrite(folder / "slide.tif", image, photometric="rgb")
-    tifffile.imwrite(folder / "mask.tif", mask)
+    image, mask = bright_and_masked(folder, slide_rgb)
     y, x = np.mgrid[:200, :240]
     labels = ((y // 9 % 4) * 5 + x // 9 % 5 + 7).astype(np.uint16)  # each in many places
     np.save(folder / "labels.npy", labels)
@@ -140,11 +144,9 @@ def test_grouping__cuts_labels_of_a_file_into_their_pieces(
     expected = function(image, np.where(mask, labels, 0), **parameters)
     assert 20 < expected.max() < 600
     assert not expected[mask == 0].any()
-    given = "".join(f", {name}: {value}" for name, value in parameters.items())
-    given += ", vertices: segments" * (method == "felzenszwalb")
     text = f"""mask: mask.tif
 stages:
-  - {{method: {method}, reads: labels.npy, parameters: {{{given[2:]}}}}}
+  - {grouping(method, "labels.npy")}
 """
     assert digests(folder, text) == {array_digest(expected)}
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import io
 import json
 import re
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from segpipe import cli, methods
+from segpipe import methods
+from tests.commands import run_command
 
 IMAGE = np.zeros((20, 24, 3), np.uint8)
 BAD: dict[str, list[tuple[dict[str, Any], str]]] = {
@@ -156,22 +154,9 @@ def test_run__ends_before_work(
     (tmp_path / "run.yaml").write_text(
         json.dumps(given | {"stages": stages}).replace("NaN", ".nan")
     )
-    code, said = command("run", tmp_path / "run.yaml")
+    code, said = run_command("run", tmp_path / "run.yaml")
+    said = " ".join(said.split())
     assert code == 2, said
     assert "Traceback" not in said
     assert re.search(message, said) or any(word in said for word in parameters), said
     assert not (tmp_path / "run").exists()
-
-
-def command(*arguments: str | Path) -> tuple[Any, str]:
-    """Run the command line in this process; return its exit code and what it printed."""
-    printed = io.StringIO()
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(printed),
-        contextlib.redirect_stderr(printed),
-    ):
-        patch.setattr(sys, "argv", ["segpipe", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-    return ended.value.code, " ".join(printed.getvalue().split())
