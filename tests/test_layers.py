@@ -21,7 +21,7 @@ ALLOWED = {
     "store": {"tiles", "errors", "store"},
     "config": {"errors", "explain", "passes"},
     "explain": set(),
-    "nets": REGIONS | {"", "config", "methods", "nets", "quality", "readers", "report"},
+    "nets": REGIONS | {"", "config", "methods", "nets", "quality", "readers", "report", "worker"},
     "stage_files": {"", "config", "errors", "methods", "readers"},
     "stage_plans": REGIONS | {"", "config", "explain", "methods", "readers", "stage_files"},
     "plan": REGIONS | {"", "config", "readers", "stage_plans"},

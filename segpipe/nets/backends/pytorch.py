@@ -12,6 +12,7 @@ import numpy as np
 
 from segpipe.nets.backends import Choice, Fetch, Precision, Start
 from segpipe.nets.files import ModelFile
+from segpipe.worker import NUMBER
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,7 @@ def gpu() -> torch.device:
     """Return the GPU of this process: the workers of a machine (`segpipe.worker`) take turns."""
     import torch
 
-    number = os.environ.get("SEGPIPE_WORKER", "0")
+    number = os.environ.get(NUMBER, "0")
     return torch.device("cuda", int(number) % torch.cuda.device_count() if number.isdigit() else 0)
 
 
