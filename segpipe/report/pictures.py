@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
+from scipy.ndimage import maximum_filter
 
 from segpipe.report.display import Display
 from segpipe.report.places import Choice
@@ -202,8 +203,8 @@ def _layer(
     if outlined:
         layer[border_mask(fine)] = 1
     if marked is not None:
-        inside = Image.fromarray(fine == marked).convert("L")
-        near = np.asarray(inside.filter(ImageFilter.MaxFilter(2 * MARK + 1))) > 0
+        inside = (fine == marked).view(np.uint8)
+        near = maximum_filter(inside, 2 * MARK + 1, mode="constant").astype(bool)
         layer[near & (fine != marked) & (layer != 1)] = 3
     picture = Image.fromarray(layer)
     picture.putpalette([0, 0, 0, *colour, *VEIL, *VEIL])
