@@ -12,7 +12,7 @@ from segpipe.inspection import ScoreJob, SeamJob, Subject, check_seams, looked
 from segpipe.jobs import DigestJob, Levels, PyramidJob, TableJob
 from segpipe.layers import Layer, note_digest
 from segpipe.provenance import CLAIMS, task_key, timestamp
-from segpipe.report import plots, write_report
+from segpipe.report import write_report
 from segpipe.stage_plans import StagePlan
 from segpipe.store import IMAGE, table_name
 from segpipe.store.ome import (
@@ -37,8 +37,6 @@ PYRAMID_BLOCK, PYRAMID_LEVELS = 4096, 4
 def finish(run: Run, executor: Executor, watch: Watch) -> None:
     """Digests, tables, pyramids, a look at the result: done side by side."""
     stages, subjects = run.plan.stages, _subjects(run)
-    if run.plan.config.report.page:
-        plots.import_ahead()
     # the digests first: nothing else takes as long in one task
     maps = [layer for layer in run.layers.values() if layer.label_name]
     loads = [Workload(_digest_job(run, layer)) for layer in maps]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import import_module
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -19,11 +17,6 @@ HEIGHT = 190
 BAR, MARK, OTHER = "#0b6e69", "#c2185b", "#9aa5ad"
 IDS = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}|(?<=[\"'])p\d{4,}(?=[\"'])")
 TOOLS = "box_zoom,pan,reset,save"
-
-
-def import_ahead() -> None:
-    """Import Bokeh in the background: it takes as long as drawing, and others are at work yet."""
-    Thread(target=import_module, args=("bokeh.plotting",), daemon=True).start()
 
 
 @cache

@@ -28,9 +28,9 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from segpipe import colour
-from segpipe.cluster import ONE_THREAD
 from segpipe.methods import slic_clusters, slic_window
 from segpipe.methods.slic import slic
+from segpipe.processes import ONE_THREAD
 from segpipe.regions import paint
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
