@@ -28,7 +28,7 @@ from segpipe.config import Cluster
 from segpipe.engine import SerialExecutor
 from segpipe.errors import InputError, Unavailable
 from segpipe.plan import Limits
-from segpipe.processes import METHOD, ONE_THREAD, environment, start_ahead
+from segpipe.processes import ONE_THREAD, environment, start_ahead
 
 if TYPE_CHECKING:
     import distributed
@@ -40,7 +40,6 @@ SETTINGS = {
     "distributed.worker.memory.terminate": 0.95,
     "distributed.worker.profile.enabled": False,
     "distributed.nanny.pre-spawn-environ": ONE_THREAD,
-    "distributed.worker.multiprocessing-method": METHOD,
     "distributed.comm.timeouts.connect": "20s",
     "distributed.comm.retry.count": 3,
     # what matters reaches the user as an error; the rest is noise of workers that are closing
@@ -212,8 +211,8 @@ def open_executor(cluster: Cluster) -> Iterator[DaskExecutor | SerialExecutor]:
 def _local(cluster: Cluster) -> LocalCluster:
     workers = _local_workers(cluster)
     memory = _memory(cluster, workers)
-    start_ahead()
-    with _without_main():
+    method = {"distributed.worker.multiprocessing-method": start_ahead()}
+    with _without_main(), dask.config.set(method):
         try:
             return LocalCluster(
                 n_workers=workers,

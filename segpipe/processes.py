@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import forkserver
 
-METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-"""How `multiprocessing` starts a worker."""
 NEEDED = ["distributed", "distributed.nanny", "distributed.worker", "segpipe.jobs"]
 ONE_THREAD = {
     # a task is one thread; parallel work comes from the number of workers
@@ -40,12 +38,23 @@ ONE_THREAD = {
 """Environment of a worker; most of it counts only from the start of a process."""
 
 
-def start_ahead() -> None:
-    """Start the process that workers are forked from, if it is not there; do not wait for it."""
-    if METHOD == "forkserver":
+def start_ahead() -> str:
+    """Start the process that workers are forked from, if it is not there; do not wait for it.
+
+    Returns
+    -------
+    str
+        How `multiprocessing` starts a worker: "spawn" where there can be no such process.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return "spawn"
+    try:
         with environment(ONE_THREAD):
-            multiprocessing.get_context(METHOD).set_forkserver_preload(NEEDED)
+            multiprocessing.get_context("forkserver").set_forkserver_preload(NEEDED)
             forkserver.ensure_running()
+    except OSError:  # it listens on a socket in the temporary folder, whose path may be too long
+        return "spawn"
+    return "forkserver"
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 
 from segpipe.cluster import open_executor
 from segpipe.config import Cluster
-from segpipe.processes import ONE_THREAD, environment
+from segpipe.processes import ONE_THREAD, environment, start_ahead
 
 
 def test_workers__see_the_environment_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,6 +20,17 @@ def test_workers__see_the_environment_of_now(monkeypatch: pytest.MonkeyPatch) ->
             threads = executor.submit(os.getenv, "OMP_NUM_THREADS", name="threads").result()
         assert (found, threads) == (value, ONE_THREAD["OMP_NUM_THREADS"])
     assert os.environ["OMP_NUM_THREADS"] == "8"
+
+
+def test_workers__start_where_no_socket_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_long() -> None:
+        raise OSError("AF_UNIX path too long")
+
+    monkeypatch.setattr("multiprocessing.forkserver.ensure_running", too_long)
+    assert start_ahead() == "spawn"
+    with open_executor(Cluster(workers=1, dashboard="127.0.0.1:0")) as executor:
+        found = executor.submit(os.getenv, "OMP_NUM_THREADS", name="threads").result()
+    assert found == ONE_THREAD["OMP_NUM_THREADS"]
 
 
 def test_environment__is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
