@@ -25,6 +25,8 @@ UNSET = re.compile(r"(?:null: |, default )([^.;]+)")
 """What the meaning of a parameter says of not setting it."""
 DERIVED = {"slic": {"min_size": "smallest"}}
 """Parameters that follow from others, if not set, and where a method tells their values."""
+TOLD = 2
+"""Most reasons for the retries of a step that the page names; ``run.json`` has more."""
 PHASES = ("read", "compute", "write", "compile")
 
 
@@ -133,11 +135,27 @@ def _work(state: Mapping[str, Any]) -> dict[str, str]:
         "workers": f"{machine['workers']}, {size(machine['worker_memory'])} each",
         "peak memory": size(max((step["peak_bytes"] for step in steps), default=0)),
         "failures left": "none: every task is done and has its record",
+        "retries": retries(state["steps"]),
         "interruptions": f"resumed {resumed}×" if resumed else "none",
-        "reused": f"{grouped(reused)} of {grouped(tasks)} tasks, found intact after a resume"
-        if resumed
+        "reused": f"{grouped(reused)} of {grouped(tasks)} tasks, found intact when tried again"
+        if reused
         else f"none of {grouped(tasks)} tasks",
     }
+
+
+def retries(steps: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say how often tasks were given out again, in which steps, and why.
+
+    >>> retries({"slic-label": {"retried": 2, "retried_after": ["the worker a was lost"]}, "b": {}})
+    '2 in slic-label, after: the worker a was lost'
+    """
+    said = []
+    for name, step in steps.items():
+        if count := step.get("retried"):
+            reasons = step["retried_after"]
+            told = "; ".join(reasons[:TOLD]) + ("; …" if len(reasons) > TOLD else "")
+            said.append(f"{grouped(count)} in {name}, after: {told}")
+    return ". ".join(said) or "none"
 
 
 def _step(name: str, step: Mapping[str, Any], pixels: int) -> dict[str, str]:

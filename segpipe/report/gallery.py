@@ -138,6 +138,7 @@ def _work(state: Mapping[str, Any]) -> dict[str, str]:
         "done": f"{grouped(counts['done'])} of {grouped(counts['images'])} images",
         "set aside": grouped(counts["set aside"]),
         "found as they were": grouped(counts["reused"]) if state["resumed"] else "–",
+        "retries": content.retries({"images": state}),
         "interruptions": f"resumed {state['resumed']}×" if state["resumed"] else "none",
         "workers": f"{machine['workers']}, {size(machine['worker_memory'])} each",
     }

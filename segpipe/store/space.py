@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from segpipe.errors import DiskFull, SegpipeError, Unavailable
+from segpipe.errors import DiskFull, SegpipeError, Unavailable, first_line
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 SAID = ("No space left on device", "Disk quota exceeded", "StorageFull", "QuotaExceeded")
@@ -94,8 +94,3 @@ def said_when_full(where: str) -> Iterator[None]:
         if is_full(error):
             raise write_error(error, where) from error
         raise
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its kind."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
