@@ -149,7 +149,7 @@ HOMES = {
     "xarray": {"store"},
     "yaml": {"config"},
     "typer": {"cli", "flows"},
-    "pyarrow": {"store", "export"},
+    "pyarrow": {"store", "export", "readers"},
     "bokeh": {"report"},
     "pyogrio": {"export", "readers"},
     "rasterio": {"export"},
