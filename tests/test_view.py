@@ -226,6 +226,7 @@ def test_serve__says_where_and_ends_with_ctrl_c(run: Folder) -> None:
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]
         assert b"neuroglancer" in fetch(url)[1]
+        assert "hidden at first: 2 probability/net, 4 truth;" in process.stdout.readline()
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert "left in good order" in process.communicate(timeout=20)[0]

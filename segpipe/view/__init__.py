@@ -49,7 +49,7 @@ def serve(
     bind
         Address to listen on; anything but loopback lets other machines in.
     say
-        Is told the address to open.
+        Is told the address to open, and which layers are there besides those that are shown.
 
     Raises
     ------
@@ -58,6 +58,8 @@ def serve(
     """
     viewer = open_viewer(run, truth=truth, port=port, bind=bind)
     say(f"open  {viewer.get_viewer_url()}")
+    if hidden := _hidden(viewer):
+        say(f"hidden at first: {hidden}; the key of its number shows or hides a layer")
     if not _is_loopback(bind):
         say("whoever knows this address and reaches this machine can see the image")
     try:
@@ -93,6 +95,12 @@ def open_viewer(
         compose(scene, url, folder, state, layers)
         add_truth(scene, truth, _image(state))
     return viewer
+
+
+def _hidden(viewer: neuroglancer.Viewer) -> str:
+    """Name the layers that are not shown when the page opens."""
+    layers = enumerate(viewer.state.layers, 1)
+    return ", ".join(f"{number} {layer.name}" for number, layer in layers if not layer.visible)
 
 
 def _finished(folder: Folder) -> dict[str, Any]:
