@@ -129,10 +129,19 @@ def complete_state(run: str, folder: Folder) -> dict[str, Any]:
     """
     state = read_state(folder)
     if state is None:
-        raise InputError(f"there is no run in {run} (no run.json)")
+        raise no_run(run, folder)
     if state["state"] != "complete":
         raise InputError(f"the run in {run} is not complete; go on with `segpipe resume {run}`")
     return state
+
+
+def no_run(run: str, folder: Folder) -> InputError:
+    """Return what to say of a folder that is not the folder of a run."""
+    if folder.get(COLLECTION) is not None:
+        return InputError(
+            f"{run} is a collection; give one of its images, which are runs: {run}/images/NAME"
+        )
+    return InputError(f"there is no run in {run} (no run.json)")
 
 
 def chosen_stage(state: Mapping[str, Any], stage: str | None) -> str:

@@ -113,7 +113,7 @@ ALLOWED = {
         "store",
         "tiles",
     },
-    "view": {"errors", "quality", "readers", "store", "report", "tiles", "view"},
+    "view": {"errors", "provenance", "quality", "readers", "store", "report", "tiles", "view"},
     "layers": {"errors", "passes", "plan"},
     "progress": set(),
     "worker": set(),

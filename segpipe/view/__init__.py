@@ -18,6 +18,7 @@ from typing import Any
 import neuroglancer
 
 from segpipe.errors import InputError
+from segpipe.provenance import complete_state
 from segpipe.readers import SourceInfo
 from segpipe.store import IMAGE
 from segpipe.store.folder import Folder
@@ -80,7 +81,7 @@ def open_viewer(
     has one server: `port` and `bind` count for the first run that is opened.
     """
     folder = Folder(run)
-    state = _finished(folder)
+    state = complete_state(run, folder)
     neuroglancer.set_server_bind_address(bind, port)
     try:
         viewer = neuroglancer.Viewer()
@@ -101,17 +102,6 @@ def _hidden(viewer: neuroglancer.Viewer) -> str:
     """Name the layers that are not shown when the page opens."""
     layers = enumerate(viewer.state.layers, 1)
     return ", ".join(f"{number} {layer.name}" for number, layer in layers if not layer.visible)
-
-
-def _finished(folder: Folder) -> dict[str, Any]:
-    state = folder.get_json("run.json")
-    if state is None:
-        raise InputError(f"there is no run in {folder} (no run.json)")
-    if state["state"] != "complete":
-        raise InputError(
-            f"the run in {folder} is not complete; go on with `segpipe resume {folder}`"
-        )
-    return dict(state)
 
 
 def _image(state: dict[str, Any]) -> SourceInfo:
