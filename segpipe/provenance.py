@@ -200,9 +200,9 @@ def timestamp() -> str:
 
 def _check_same(folder: Folder, stored: dict[str, Any], plan: Plan, *, resume: bool) -> None:
     if stored["identity"] != plan.identity or stored["tile"] != list(plan.grid.size):
-        found = difference(stored, plan, _resolved(plan))
+        found = "\n  ".join(difference(stored, plan, _resolved(plan)))
         raise InputError(
-            f"the output folder {folder} holds another run:{found}\n"
+            f"the output folder {folder} holds another run:\n  {found}\n"
             f"choose another `output`, or delete it"
         )
     if stored["state"] == "complete":

@@ -9,8 +9,9 @@ from typing import Any
 
 from segpipe import methods
 from segpipe.config import dump
-from segpipe.report.words import duration, figure, grouped, moment, plain, size, without_secrets
+from segpipe.report.words import duration, figure, grouped, moment, plain, without_secrets
 from segpipe.store.folder import Folder
+from segpipe.store.space import amount
 
 PROMISES = {
     "exact": "Exact. The labels are those of the whole image done in one piece, pixel for pixel: "
@@ -132,8 +133,8 @@ def _work(state: Mapping[str, Any]) -> dict[str, str]:
     resumed = state.get("resumed", 0)
     return {
         "tiles": f"{grouped(down * across)} of {grouped(columns)} × {grouped(rows)} px",
-        "workers": f"{machine['workers']}, {size(machine['worker_memory'])} each",
-        "peak memory": size(max((step["peak_bytes"] for step in steps), default=0)),
+        "workers": f"{machine['workers']}, {amount(machine['worker_memory'])} each",
+        "peak memory": _peak(max((step["peak_bytes"] for step in steps), default=0)),
         "failures left": "none: every task is done and has its record",
         "retries": retries(state["steps"]),
         "interruptions": f"resumed {resumed}×" if resumed else "none",
@@ -169,8 +170,13 @@ def _step(name: str, step: Mapping[str, Any], pixels: int) -> dict[str, str]:
         "wall": duration(wall),
         "Mpx/s": figure(pixels * share / wall / 1e6) if fresh and wall else "–",
         **{phase: duration(round(step.get(phase, 0.0), 3)) for phase in PHASES},
-        "peak memory": size(step["peak_bytes"]),
+        "peak memory": _peak(step["peak_bytes"]),
     }
+
+
+def _peak(n: int) -> str:
+    """Write the largest memory of a step; none is known of one that had nothing to do."""
+    return amount(n) if n else "–"
 
 
 def provenance(state: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, str]:

@@ -42,16 +42,16 @@ def free_bytes(folder: str | Path) -> int | None:
 
 
 def amount(n: float) -> str:
-    """Write a number of bytes as people do.
+    """Write a number of bytes as people do, with three digits that count.
 
-    >>> amount(512), amount(1_234_567), amount(45e9)
-    ('512 B', '1.2 MB', '45 GB')
+    >>> amount(0), amount(1_234_567), amount(11.4e9), amount(999_600), amount(3e15)
+    ('0 B', '1.23 MB', '11.4 GB', '1 MB', '3000 TB')
     """
     for unit in ("B", "kB", "MB", "GB", "TB"):
-        if n < 1000 or unit == "TB":
+        if n < 999.5 or unit == "TB":
             break
         n /= 1000
-    return f"{n:.0f} {unit}" if n >= 10 or unit == "B" else f"{n:.1f} {unit}"
+    return f"{n:.3g} {unit}" if n < 999.5 else f"{n:.0f} {unit}"
 
 
 def write_error(error: BaseException, where: str, needed: int | None = None) -> Unavailable:
