@@ -30,32 +30,11 @@ from segpipe.config import Cluster
 from segpipe.engine import SerialExecutor
 from segpipe.errors import InputError, Unavailable, first_line
 from segpipe.plan import Limits
+from segpipe.processes import METHOD, ONE_THREAD, environment, start_ahead
 
 if TYPE_CHECKING:
     import distributed
 
-ONE_THREAD = {
-    # a task is one thread; parallel work comes from the number of workers
-    name: "1"
-    for name in (
-        "NUMBA_NUM_THREADS",
-        "OMP_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "RAYON_NUM_THREADS",
-        "VIPS_CONCURRENCY",
-    )
-} | {
-    # keep freed memory for the next tile: asking the kernel for fresh pages costs as much as the
-    # codecs (half of a tile's reading and writing); the peak is that of one tile anyway. Arenas of
-    # other threads cannot hold large arrays, so all share the first.
-    "MALLOC_ARENA_MAX": "1",
-    # what matters reaches the user as an error of the run
-    "DASK_LOGGING__DISTRIBUTED": "critical",
-    "DASK_LOGGING__TORNADO": "critical",
-    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
-    "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
-}
 SETTINGS = {
     "distributed.scheduler.allowed-failures": 2,
     "distributed.scheduler.worker-saturation": 1.1,
@@ -63,6 +42,7 @@ SETTINGS = {
     "distributed.worker.memory.terminate": 0.95,
     "distributed.worker.profile.enabled": False,
     "distributed.nanny.pre-spawn-environ": ONE_THREAD,
+    "distributed.worker.multiprocessing-method": METHOD,
     "distributed.comm.timeouts.connect": "20s",
     "distributed.comm.retry.count": 3,
     # what matters reaches the user as an error; the rest is noise of workers that are closing
@@ -234,6 +214,12 @@ def _awaited(client: Client, cluster: Cluster, say: Callable[[str], None]) -> di
     return found
 
 
+def start_early(cluster: Cluster) -> None:
+    """Begin with what local workers need, while the caller still prepares; does not wait."""
+    if cluster.address is None and cluster.workers != "none":
+        start_ahead()
+
+
 @contextmanager
 def open_executor(cluster: Cluster) -> Iterator[DaskExecutor | SerialExecutor]:
     """Start or join the cluster that the configuration names."""
@@ -250,7 +236,7 @@ def open_executor(cluster: Cluster) -> Iterator[DaskExecutor | SerialExecutor]:
                 yield DaskExecutor(client, cluster.retries, link, _patience(cluster))
             return
         with (
-            _environment_kept(),
+            environment({}),  # Dask leaves in it what it sets for those it starts
             _local(cluster) as local,
             Client(local, set_as_default=False) as client,
         ):
@@ -258,21 +244,10 @@ def open_executor(cluster: Cluster) -> Iterator[DaskExecutor | SerialExecutor]:
             yield DaskExecutor(client, cluster.retries, link, _patience(cluster))
 
 
-@contextmanager
-def _environment_kept() -> Iterator[None]:
-    """Take back what Dask sets in this process for those it starts: others may be started, too."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)
-
-
 def _local(cluster: Cluster) -> LocalCluster:
     workers = _local_workers(cluster)
     memory = _memory(cluster, workers)
+    start_ahead()
     with _without_main():
         try:
             return LocalCluster(
@@ -284,6 +259,8 @@ def _local(cluster: Cluster) -> LocalCluster:
                 dashboard_address=_free(cluster.dashboard),
                 local_directory=os.path.join(tempfile.gettempdir(), "segpipe-dask"),
                 preload=["segpipe.worker"],
+                # of now: what they are forked from may have started with another
+                env=os.environ | ONE_THREAD,
             )
         except KeyboardInterrupt:
             # what is half started goes with this process; Dask's closing at exit would fail on it

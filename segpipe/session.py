@@ -102,6 +102,7 @@ def opened(
     config: Config, *, resume: bool, say: Callable[[str], None] = no_word
 ) -> Iterator[tuple[Run, Executor]]:
     """Plan, claim the run folder, start or join the cluster; `say` is told what is waited for."""
+    clusters.start_early(config.cluster)
     plan = prepare(config, say=say)
     run = open_run(plan, resume=resume)
     with said_when_full(config.output), clusters.open_executor(config.cluster) as executor:

@@ -61,7 +61,8 @@ ALLOWED = {
     },
     "verify": {"errors", "store", "tasks", "tiles"},
     "kernels": set(),
-    "cluster": {"config", "engine", "errors", "plan"},
+    "processes": set(),
+    "cluster": {"config", "engine", "errors", "plan", "processes"},
     "session": {
         "cluster",
         "config",

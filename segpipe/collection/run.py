@@ -233,6 +233,7 @@ def opened(
     config: Config, *, resume: bool, retry: bool = False, say: Callable[[str], None] = no_word
 ) -> Iterator[tuple[CollectionRun, Executor]]:
     """Claim the folder, start or join the cluster; `say` is told what is waited for."""
+    clusters.start_early(config.cluster)
     run = open_collection(config, resume=resume, retry=retry, say=say)
     with said_when_full(config.output), clusters.open_executor(config.cluster) as executor:
         yield run, executor

@@ -25,6 +25,9 @@ def find(name: str) -> type[Any]:
     >>> find("slic").exactness
     'exact'
     """
+    own = name.replace("-", "_")  # a method lies in the file of its name: no other is imported
+    if own in _modules() and name in (found := _methods_of(own)):
+        return found[name]
     known = everything()
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
@@ -52,12 +55,23 @@ def parameters(method: type[Any]) -> list[tuple[str, str, str, str]]:
 def everything() -> dict[str, type[Any]]:
     """All methods by name."""
     found: dict[str, type[Any]] = {}
-    for module in pkgutil.iter_modules(__path__):
-        if module.name.endswith("_kernels"):
-            continue
-        loaded = importlib.import_module(f"{__name__}.{module.name}")
-        for thing in vars(loaded).values():
-            own = isinstance(thing, type) and thing.__module__ == loaded.__name__
-            if own and hasattr(thing, "exactness") and hasattr(thing, "passes"):
-                found[thing.name] = thing
+    for module in _modules():
+        found |= _methods_of(module)
     return dict(sorted(found.items()))
+
+
+def _modules() -> list[str]:
+    """Names of the modules here that may define a method."""
+    names = (module.name for module in pkgutil.iter_modules(__path__))
+    return [name for name in names if not name.endswith("_kernels")]
+
+
+def _methods_of(module: str) -> dict[str, type[Any]]:
+    """Methods that a module defines, by name."""
+    loaded = importlib.import_module(f"{__name__}.{module}")
+    found: dict[str, type[Any]] = {}
+    for thing in vars(loaded).values():
+        own = isinstance(thing, type) and thing.__module__ == loaded.__name__
+        if own and hasattr(thing, "exactness") and hasattr(thing, "passes"):
+            found[thing.name] = thing
+    return found

@@ -71,7 +71,7 @@ def parameters(state: Mapping[str, Any], name: str) -> dict[str, str]:
 def _in_force(method: str, given: Mapping[str, Any]) -> dict[str, str]:
     """Say of each parameter that was not set what holds instead."""
     unset = {key for key, value in given.items() if value is None}
-    if not unset or method not in methods.everything():
+    if not unset:
         return {}
     kind, found = methods.find(method), {}
     for key, _type, _default, meaning in methods.parameters(kind):

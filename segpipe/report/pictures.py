@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
+from scipy.ndimage import maximum_filter
 
 from segpipe.report.display import Display
 from segpipe.report.places import Choice
@@ -203,10 +204,10 @@ def _layer(
     if outlined:
         layer[border_mask(fine)] = 1
     if marked is not None:
-        inside = Image.fromarray(fine == marked).convert("L")
+        inside = (fine == marked).view(np.uint8)
         free = (fine != marked) & (layer != 1)
         for width, value in ((MARK + RIM, 4), (MARK, 3)):
-            near = np.asarray(inside.filter(ImageFilter.MaxFilter(2 * width + 1))) > 0
+            near = maximum_filter(inside, 2 * width + 1, mode="constant").astype(bool)
             layer[near & free] = value
     picture = Image.fromarray(layer)
     picture.putpalette([0, 0, 0, *colour, *VEIL, *VEIL, *DARK])

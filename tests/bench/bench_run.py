@@ -42,9 +42,15 @@ def main() -> None:
             pass
     output = args.folder / f"run-{args.size}-{args.workers}-{args.tiles}"
     command = run_command(image, output, args.workers, args.tiles)
+    begun = time.time()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    spent = time.time() - begun
     state = json.loads((output / "run.json").read_text())
     show(state)
+    pixels = args.size**2
+    print(
+        f"with Python's start, the report and the end: {spent:.1f} s = {pixels / spent / 1e6:.1f} Mpx/s"
+    )
     if args.kill:
         killed_and_resumed(command, output, state)
 

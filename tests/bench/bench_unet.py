@@ -29,12 +29,12 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from segpipe.cluster import ONE_THREAD
 from segpipe.config import parse
 from segpipe.engine import SerialExecutor
 from segpipe.nets import backends
 from segpipe.nets.files import open_model
 from segpipe.plan import Limits, make_plan
+from segpipe.processes import ONE_THREAD
 from segpipe.progress import Silent
 from segpipe.readers import open_source
 from segpipe.run import open_run

@@ -45,9 +45,9 @@ class Process:
         (os.killpg if group else os.kill)(self.popen.pid, number)
 
     def workers(self) -> list[psutil.Process]:
-        """Its Dask worker processes (the other child of a spawning process only counts semaphores)."""
-        children = psutil.Process(self.popen.pid).children(recursive=True)
-        return [child for child in children if "spawn_main" in " ".join(_command(child))]
+        """Its Dask worker processes: those of the process that they are forked from."""
+        forking = psutil.Process(self.popen.pid).children()
+        return [child for process in forking for child in process.children()]
 
 
 def start(arguments: Sequence[str], folder: Path) -> Process:
@@ -121,10 +121,3 @@ def check_result(run: Path, digest: str) -> None:
 def kill(process: psutil.Process) -> None:
     """Kill a process as the kernel does when memory is short: no last words."""
     process.send_signal(signal.SIGKILL)
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except (psutil.NoSuchProcess, psutil.ZombieProcess):
-        return []
