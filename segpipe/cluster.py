@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import logging
 import os
 import socket
@@ -11,22 +12,23 @@ import tempfile
 import time
 import types
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dask
 import psutil
 from dask.utils import parse_bytes, parse_timedelta
-from distributed import Client, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster
 from distributed.deploy.spec import close_clusters
 from distributed.security import Security
 
 from segpipe.config import Cluster
 from segpipe.engine import SerialExecutor
-from segpipe.errors import InputError, Unavailable
+from segpipe.errors import InputError, Unavailable, first_line
 from segpipe.plan import Limits
 from segpipe.processes import ONE_THREAD, environment, start_ahead
 
@@ -63,12 +65,16 @@ class DaskExecutor:
 
     client: Client
     retries: int
+    """How often a failing task is tried again; here and not by Dask, so that errors are known."""
     dashboard: str | None
     patience: float = 900.0
     """Seconds without any worker after which a run ends."""
     _deserted: float | None = None
     """Since when there is no worker."""
-    _number: dict[str, int] = field(default_factory=dict)
+    _retried: list[str] = field(default_factory=list)
+    _heard: float = 0.0
+    """Until when the scheduler's events are known."""
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
     _mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     """Part of every key: a scheduler gives equal keys of two clients one and the same result."""
 
@@ -82,14 +88,63 @@ class DaskExecutor:
 
     def submit(self, function: Callable[..., Any], *args: Any, name: str) -> Future[Any]:
         """Submit a task; its key's prefix is `name`, which is what the dashboard groups by."""
-        number = self._number[name] = self._number.get(name, 0) + 1
         mine: Future[Any] = Future()
-        theirs = self.client.submit(
-            function, *args, key=f"{name}-{number}-{self._mark}", pure=False, retries=self.retries
-        )
-        theirs.add_done_callback(lambda done: _pass_on(done, mine))
-        mine.add_done_callback(lambda done: theirs.cancel() if done.cancelled() else None)
+        self._start(mine, self.retries, function, args, name)
         return mine
+
+    def _start(
+        self,
+        mine: Future[Any],
+        left: int,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        name: str,
+    ) -> None:
+        """Give a task to the cluster; if it fails, again, as long as tries are `left`."""
+        key = f"{name}-{next(self._numbers)}-{self._mark}"
+        theirs = self.client.submit(function, *args, key=key, pure=False)
+        again = partial(self._start, mine, left - 1, function, args, name) if left else None
+        theirs.add_done_callback(partial(self._pass_on, mine, again))
+        mine.add_done_callback(lambda done: theirs.cancel() if done.cancelled() else None)
+
+    def _pass_on(
+        self, mine: Future[Any], again: Callable[[], None] | None, theirs: distributed.Future[Any]
+    ) -> None:
+        """Give a Dask future's outcome to ours, and let the scheduler forget it."""
+        if mine.cancelled():
+            return
+        try:
+            if theirs.status == "cancelled":
+                # Dask says "cancelled" when the scheduler is gone; it must never look like success
+                mine.set_exception(Unavailable(LOST))
+                return
+            error = theirs.exception()
+            if error is None:
+                mine.set_result(theirs.result())
+            elif again is None or isinstance(error, KilledWorker):  # that was tried enough
+                mine.set_exception(error)
+            else:
+                self._retried.append(first_line(error))
+                again()
+        except BaseException as error:
+            mine.set_exception(error)
+        finally:
+            theirs.release()
+
+    def retried(self) -> Sequence[str]:
+        """Return why tasks were given out again so far: an error, or the loss of their worker."""
+        try:
+            events = self.client.get_events("all")
+        except OSError as error:
+            raise Unavailable(LOST) from error
+        for moment, said in events:
+            lost = isinstance(said, dict) and said.get("action") == "remove-worker"
+            if lost and moment > self._heard:
+                # Dask gives what a worker had to others, and tells nobody but its log
+                ours = [key for key in said["processing-tasks"] if str(key).endswith(self._mark)]
+                self._retried += [f"the worker {said['worker']} was lost"] * len(ours)
+        self._heard = max([self._heard, *(moment for moment, _ in events)])
+        return self._retried
 
     def check(self) -> None:
         """Wait for workers when there are none, but not for ever.
@@ -112,26 +167,6 @@ class DaskExecutor:
                 f"the cluster has had no workers for {self.patience:.0f} s (cluster.patience); "
                 f"finished tiles are kept: start workers and go on with `segpipe resume`"
             )
-
-
-def _pass_on(theirs: distributed.Future[Any], mine: Future[Any]) -> None:
-    """Give a Dask future's outcome to ours, and let the scheduler forget it."""
-    if mine.cancelled():
-        return
-    try:
-        if theirs.status == "cancelled":
-            # Dask says "cancelled" when the scheduler is gone; it must never look like success
-            mine.set_exception(Unavailable(LOST))
-            return
-        error = theirs.exception()
-        if error is not None:
-            mine.set_exception(error)
-        else:
-            mine.set_result(theirs.result())
-    except BaseException as error:
-        mine.set_exception(error)
-    finally:
-        theirs.release()
 
 
 def limits(cluster: Cluster, say: Callable[[str], None] | None = None) -> Limits:
@@ -188,7 +223,7 @@ def start_early(cluster: Cluster) -> None:
 def open_executor(cluster: Cluster) -> Iterator[DaskExecutor | SerialExecutor]:
     """Start or join the cluster that the configuration names."""
     if cluster.workers == "none" and cluster.address is None:
-        yield SerialExecutor()
+        yield SerialExecutor(cluster.retries)
         return
     for name in ("distributed", "distributed.client", "tornado.application"):  # as in the workers
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -12,11 +12,13 @@ import segpipe
 if TYPE_CHECKING:
     from segpipe.plan import Plan
 
-UNSAID = " the same settings, but a file that it reads has changed"
+UNSAID = "the same settings, but a file that it reads has changed"
+LINES = 6
+"""Most differences that are told."""
 
 
-def difference(stored: Mapping[str, Any], plan: Plan, resolved: Mapping[str, Any]) -> str:
-    """Say what a run in the folder has and this one has not, a line for each.
+def difference(stored: Mapping[str, Any], plan: Plan, resolved: Mapping[str, Any]) -> list[str]:
+    """Say what a run in the folder has and this one has not, a line for each, the first few.
 
     Parameters
     ----------
@@ -39,7 +41,7 @@ def difference(stored: Mapping[str, Any], plan: Plan, resolved: Mapping[str, Any
     # one stage, as most users have, is written without its number
     if len(plan.stages) == 1:
         found = [text.replace("its stages.0.", "its ", 1) for text in found]
-    return "".join(f"\n  {text}" for text in [*_changed_files(stored, plan), *found][:6]) or UNSAID
+    return [*_changed_files(stored, plan), *found][:LINES] or [UNSAID]
 
 
 def _changed_files(stored: Mapping[str, Any], plan: Plan) -> list[str]:

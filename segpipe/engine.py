@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from segpipe.errors import RunError, SegpipeError
+from segpipe.errors import RunError, SegpipeError, first_line
 from segpipe.tasks import Job, Report, run_tasks
 
 Mark = TypeVar("Mark")
@@ -31,6 +31,9 @@ class Executor(Protocol):
     def submit(self, function: Callable[..., Any], *args: Any, name: str) -> Any:
         """Start ``function(*args)``; tasks of one `name` belong together in a dashboard."""
 
+    def retried(self) -> Sequence[str]:
+        """Return why tasks were given out again so far: a reason for each time."""
+
     def check(self) -> None:
         """Raise RunError if nothing submitted can ever finish; asked when nothing happens."""
 
@@ -39,17 +42,30 @@ class Executor(Protocol):
 class SerialExecutor:
     """Tasks in this process, one after the other, when they are submitted."""
 
+    retries: int = 0
+    """How often a failing task is tried again."""
     workers: int = 1
     dashboard: str | None = None
+    _retried: list[str] = field(default_factory=list)
 
     def submit(self, function: Callable[..., Any], *args: Any, name: str) -> Future[Any]:
         """Do the task now."""
         future: Future[Any] = Future()
-        try:
-            future.set_result(function(*args))
-        except Exception as error:
-            future.set_exception(error)
+        left = self.retries
+        while not future.done():
+            try:
+                future.set_result(function(*args))
+            except Exception as error:
+                if not left:
+                    future.set_exception(error)
+                else:
+                    left -= 1
+                    self._retried.append(first_line(error))
         return future
+
+    def retried(self) -> Sequence[str]:
+        """Return the errors after which tasks were done again."""
+        return self._retried
 
     def check(self) -> None:
         """Have nothing to say: what was submitted is done."""

@@ -34,3 +34,8 @@ class DiskFull(Unavailable):
     """There is no room left to write to: something given, the output, cannot be used as it is."""
 
     exit_code = 2
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its kind."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

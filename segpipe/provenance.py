@@ -31,6 +31,8 @@ NEEDED = {
     RUN: {"state", "identity", "config", "tile", "process", "labels", "resumed"},
 }
 """Without these it is no use."""
+REASONS = 5
+"""Most reasons for retries that are written down of a step."""
 LIBRARIES = ("numpy", "numba", "zarr", "dask", "tifffile", "imagecodecs", "pyvips")
 """Libraries whose versions are written down."""
 
@@ -127,10 +129,19 @@ def complete_state(run: str, folder: Folder) -> dict[str, Any]:
     """
     state = read_state(folder)
     if state is None:
-        raise InputError(f"there is no run in {run} (no run.json)")
+        raise no_run(run, folder)
     if state["state"] != "complete":
         raise InputError(f"the run in {run} is not complete; go on with `segpipe resume {run}`")
     return state
+
+
+def no_run(run: str, folder: Folder) -> InputError:
+    """Return what to say of a folder that is not the folder of a run."""
+    if folder.get(COLLECTION) is not None:
+        return InputError(
+            f"{run} is a collection; give one of its images, which are runs: {run}/images/NAME"
+        )
+    return InputError(f"there is no run in {run} (no run.json)")
 
 
 def chosen_stage(state: Mapping[str, Any], stage: str | None) -> str:
@@ -141,8 +152,14 @@ def chosen_stage(state: Mapping[str, Any], stage: str | None) -> str:
     return stage or names[-1]
 
 
-def note_step(state: dict[str, Any], title: str, begun: float, reports: list[Report]) -> None:
-    """Write down what a step took: tasks done and reused, seconds by phase, peak memory."""
+def note_step(
+    state: dict[str, Any],
+    title: str,
+    begun: float,
+    reports: list[Report],
+    retried: Sequence[str] = (),
+) -> None:
+    """Write down what a step took: tasks done, reused and retried, seconds by phase, memory."""
     fresh = [report.meta for report in reports if not report.reused]
     seconds = {"read": 0.0, "compute": 0.0, "write": 0.0, "compile": 0.0}
     for meta in fresh:
@@ -153,10 +170,21 @@ def note_step(state: dict[str, Any], title: str, begun: float, reports: list[Rep
     state["steps"][title] = {
         "tasks": len(reports),
         "reused": len(reports) - len(fresh),
+        **retries(retried),
         "wall": now - begun,
         **seconds,
         "peak_bytes": max((meta["peak_bytes"] for meta in fresh), default=0),
     }
+
+
+def retries(reasons: Sequence[str]) -> dict[str, Any]:
+    """Return what is kept of reasons why tasks were given out again: how many, and the first.
+
+    >>> retries(["a", "b", "a"]), retries([])
+    ({'retried': 3, 'retried_after': ['a', 'b']}, {'retried': 0})
+    """
+    told = list(dict.fromkeys(reasons))[:REASONS]
+    return {"retried": len(reasons)} | ({"retried_after": told} if told else {})
 
 
 def task_key(plan: Plan, name: str, passes: Iterable[Pass], *more: int) -> str:
@@ -172,9 +200,9 @@ def timestamp() -> str:
 
 def _check_same(folder: Folder, stored: dict[str, Any], plan: Plan, *, resume: bool) -> None:
     if stored["identity"] != plan.identity or stored["tile"] != list(plan.grid.size):
-        found = difference(stored, plan, _resolved(plan))
+        found = "\n  ".join(difference(stored, plan, _resolved(plan)))
         raise InputError(
-            f"the output folder {folder} holds another run:{found}\n"
+            f"the output folder {folder} holds another run:\n  {found}\n"
             f"choose another `output`, or delete it"
         )
     if stored["state"] == "complete":

@@ -171,9 +171,10 @@ class Run:
         self, title: str, loads: Sequence[Workload], executor: Executor, watch: Watch
     ) -> list[list[Report]]:
         """Run jobs and note what they took."""
-        begun = time.time()
+        begun, before = time.time(), len(executor.retried())
         done = run_jobs(title, loads, executor, watch)
-        note_step(self.state, title, begun, [report for reports in done for report in reports])
+        reports = [report for of_job in done for report in of_job]
+        note_step(self.state, title, begun, reports, executor.retried()[before:])
         self.folder.put_json("run.json", self.state)
         return done
 

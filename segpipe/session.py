@@ -13,7 +13,7 @@ from segpipe.engine import Executor, Watch
 from segpipe.errors import InputError, RunError
 from segpipe.kernels import are_compiled
 from segpipe.plan import Limits, Plan, make_plan
-from segpipe.provenance import chosen_stage, complete_state, read_state
+from segpipe.provenance import chosen_stage, complete_state, no_run, read_state
 from segpipe.readers import open_mask, open_source
 from segpipe.run import Run, open_run
 from segpipe.store import IMAGE, table_name
@@ -162,6 +162,8 @@ def summary(run: Run, dashboard: str | None) -> dict[str, str]:
     steps = state["steps"].values()
     if reused := sum(step["reused"] for step in steps):
         lines["reused"] = f"{reused} of {sum(step['tasks'] for step in steps)} tasks"
+    if retried := sum(step["retried"] for step in steps):
+        lines["retried"] = f"{retried} times a task was given out again; run.json says why"
     lines["time"] = _times(state, pixels)
     if dashboard:
         lines["dashboard"] = f"{dashboard} (while a run is on)"
@@ -252,7 +254,7 @@ def verify_run(run: str) -> list[str]:
 def _state(run: str) -> dict[str, Any]:
     state = read_state(Folder(run))
     if state is None:
-        raise InputError(f"there is no run in {run} (no run.json)")
+        raise no_run(run, Folder(run))
     return state
 
 

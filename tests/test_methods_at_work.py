@@ -35,6 +35,10 @@ class Disorder:
         self._random = random.Random(seed)
         self.life = life
 
+    def retried(self) -> list[str]:
+        """Try nothing twice."""
+        return []
+
     def check(self) -> None:
         """Have nothing to say when a busy machine keeps us waiting."""
 

@@ -15,8 +15,10 @@ import tifffile
 
 from segpipe.config import parse
 from segpipe.errors import InputError
+from segpipe.passes import ImageInfo
 from segpipe.plan import Limits, Plan, make_plan
 from segpipe.readers import SourceInfo
+from segpipe.regions.finish import label_pass
 
 ROOT = Path(__file__).resolve().parents[1]
 GB = 10**9
@@ -129,3 +131,17 @@ def test_segments__are_refused_where_too_many_are_sure_to_come() -> None:
     with pytest.raises(InputError, match="at most 200,000 segments, and slic will give about 693,"):
         planned(10_000, 12)
     assert planned(10_000, 24).stages[1].reads == "slic"
+
+
+def test_percentiles__cost_what_the_depth_of_the_image_makes_them() -> None:
+    """Counted for 8-bit images, sorted for others: a plan has to know the difference."""
+    measured = frozenset({"area", "shape", "colour"})
+    images = [
+        ImageInfo((999, 999), 3, dtype, measure=groups)
+        for dtype in ("uint8", "uint16", "float32")
+        for groups in (measured, measured | {"percentiles"})
+    ]
+    costs = [label_pass(image).cost_ns for image in images]
+    extra = [full - standard for standard, full in zip(costs[::2], costs[1::2], strict=True)]
+    assert 2 * costs[0] < costs[1] < 4 * costs[0]
+    assert 5 * extra[0] < extra[1] < extra[2]

@@ -55,6 +55,10 @@ class Disorder:
         self._pool = ThreadPoolExecutor(2)
         self._random = random.Random(seed)
 
+    def retried(self) -> list[str]:
+        """Try nothing twice."""
+        return []
+
     def check(self) -> None:
         """Have nothing to say when a busy machine keeps us waiting."""
 

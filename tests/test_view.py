@@ -199,10 +199,13 @@ def test_view__scale_in_metres(tmp_path: Path) -> None:
     assert "emitGrayscale" in shader
 
 
-def test_view__refuses_what_is_no_finished_run(tmp_path: Path) -> None:
+def test_view__refuses_what_is_no_finished_run(run: Folder, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no run in .*run\.json"):
         open_viewer(str(tmp_path))
-    (tmp_path / "run.json").write_text('{"state": "running"}')
+    (tmp_path / "collection.json").write_text("{}")
+    with pytest.raises(InputError, match="is a collection; give one of its images"):
+        open_viewer(str(tmp_path))
+    (tmp_path / "run.json").write_text(json.dumps(run.get_json("run.json") | {"state": "running"}))
     with pytest.raises(InputError, match=r"not complete; go on with `segpipe resume"):
         open_viewer(str(tmp_path))
 
@@ -226,6 +229,7 @@ def test_serve__says_where_and_ends_with_ctrl_c(run: Folder) -> None:
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]
         assert b"neuroglancer" in fetch(url)[1]
+        assert "hidden at first: 2 probability/net, 4 truth;" in process.stdout.readline()
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert "left in good order" in process.communicate(timeout=20)[0]

@@ -153,7 +153,7 @@ def _show_plan(found: Any, slower: float) -> None:
         f"image    {image.shape[0]} x {image.shape[1]} x {image.channels} {image.dtype}"
         f"{', masked' if image.masked else ''}\n"
         f"tiles    {len(grid)} of {grid.size[0]} x {grid.size[1]}\n"
-        f"workers  {found.limits.workers} with {found.limits.memory / 1e9:.1f} GB each"
+        f"workers  {found.limits.workers} with {amount(found.limits.memory)} each"
     )
     if (room := free_bytes(found.config.output)) is not None:
         out.print(
@@ -199,7 +199,7 @@ def _show_sample(found: Any, config: Any) -> None:
             f"{megapixels / len(found.plans):.2g} Mpx in one piece, at most {amount(peak)}"
         )
     lines["in tiles"] = f"{found.large} of those looked at, one after the other"
-    lines["workers"] = f"{workers.workers} with {workers.memory / 1e9:.1f} GB each"
+    lines["workers"] = f"{workers.workers} with {amount(workers.memory)} each"
     if found.plans:
         seconds = found.seconds * calibrated(found.plans[0]) * len(found.items) / workers.workers
         lines["time"] = f"about {seconds:.0f} s on this machine's cores"

@@ -73,7 +73,9 @@ def view(
     run: RunPath,
     truth: Annotated[
         list[str] | None,
-        typer.Option(help="Ground truth to lay over the image, as `segpipe score` takes it."),
+        typer.Option(
+            help="Ground truth to lay over the image, hidden at first; as `segpipe score` takes it."
+        ),
     ] = None,
     port: Annotated[int, typer.Option(help="Port; 0 = any free one.")] = 0,
     bind: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",

@@ -45,6 +45,7 @@ from segpipe.provenance import (
     check_alone,
     machine,
     read_state,
+    retries,
     take_over,
     timestamp,
     versions,
@@ -176,7 +177,7 @@ class CollectionRun:
         self.images.look(folder, run.state)
         return Outcome(item, DONE, done_row(item, run.state))
 
-    def _report(self, _executor: Executor, watch: Watch) -> None:
+    def _report(self, executor: Executor, watch: Watch) -> None:
         """Write the table of images, the digest of all, and the page that shows them."""
         watch.begin("report", 1)
         self.rows.write(self.folder, TABLE, "name")
@@ -184,6 +185,7 @@ class CollectionRun:
         self.state |= {
             "state": "complete",
             "ended": timestamp(),
+            **retries(executor.retried()),
             "digest": combined_digest(self.folder, result_column(self.config, "digest")),
             "seconds_here": spent,
             "wall_seconds": self.state["seconds_before"] + spent,

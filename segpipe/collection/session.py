@@ -96,6 +96,10 @@ def summary(folder: str, state: dict[str, Any]) -> dict[str, str]:
         "report": f"{folder}/report.html",
         "digest": state["digest"],
     }
+    if state["retried"]:
+        lines["retried"] = (
+            f"{state['retried']} times a task was given out again; {COLLECTION} says why"
+        )
     fresh = counts["images"] - counts["reused"]
     speed = f", {fresh / state['seconds_here']:.1f} images/s" if fresh else ""
     lines["time"] = f"{seconds:.1f} s{speed}"

@@ -25,7 +25,7 @@ from segpipe.readers.base import (
 from segpipe.readers.label_arrays import ARRAY_FILES, find_arrays
 from segpipe.readers.mask import POLYGON_FILES
 from segpipe.readers.ome_zarr import ZarrSource
-from segpipe.readers.open import absolute, open_as
+from segpipe.readers.open import UnknownFormat, absolute, open_as
 from segpipe.readers.places import open_place, said_plainly
 from segpipe.readers.polygons import Polygons, read_polygons
 from segpipe.tiles import Box
@@ -105,7 +105,13 @@ def open_labels(where: str | Path, image: SourceInfo | None = None) -> list[Labe
     indices = _palette_indices(place)
     if indices is not None:
         return [ArrayLabels(indices, place)]
-    return [RasterLabels(open_as(Opening(place, None, MASK_DTYPES, colours=False)))]
+    try:
+        return [RasterLabels(open_as(Opening(place, None, MASK_DTYPES, colours=False)))]
+    except UnknownFormat as err:
+        raise ReadError(
+            f"{place} is of no known format; labels are images (PNG, TIFF, OME-Zarr …), arrays "
+            f"({', '.join(ARRAY_FILES)}) or polygons ({', '.join(POLYGON_FILES)})"
+        ) from err
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def open_mask(where: str | Path, info: SourceInfo) -> MaskSource:
     where
         A raster of the image's height and width in any format that `open_source` reads, of any real
         pixel type: nonzero (in any channel) and valid = work here. Or polygons: GeoJSON, and with
-        pyogrio GeoPackage, Shapefile, FlatGeobuf and whatever else GDAL reads.
+        pyogrio and shapely GeoPackage, GeoParquet, Shapefile, FlatGeobuf and what else GDAL reads.
     info
         The image. When it is georeferenced, polygons are in world coordinates of its CRS;
         otherwise in pixels (x right, y down, pixel (0, 0) covers 0 to 1).

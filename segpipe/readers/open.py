@@ -39,6 +39,10 @@ FORMATS = (
 )
 
 
+class UnknownFormat(ReadError):
+    """A file that is no image."""
+
+
 def open_source(
     where: str | Path, *, max_pixels: int | None = None, fingerprint: str | None = None
 ) -> Source:
@@ -115,7 +119,7 @@ def recognise(where: str, head: bytes) -> Format:
     if not head:
         raise ReadError(f"{where} is empty (0 bytes); copy it again")
     names = ", ".join(dict.fromkeys(f.name for f in FORMATS))
-    raise ReadError(
+    raise UnknownFormat(
         f"{where} is of no known format (it begins with {head[:8]!r}); known are {names} and "
         "OME-Zarr folders: convert it, for example to tiled TIFF"
     )

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from segpipe.readers.base import ReadError, SourceInfo
+from segpipe.readers.geoparquet import read_geometries
 from segpipe.readers.places import open_place, said_plainly
 from segpipe.tiles import Box
 
@@ -225,7 +226,7 @@ def epsg(name: str | None) -> str | None:
 
 
 def _ogr(where: str) -> tuple[list[tuple[int, Any]], str | None]:
-    """Return the same of any file that GDAL reads."""
+    """Return the same of GeoParquet and of any file that GDAL reads."""
     try:
         import pyogrio.raw
         import shapely
@@ -235,10 +236,16 @@ def _ogr(where: str) -> tuple[list[tuple[int, Any]], str | None]:
             "convert the polygons to GeoJSON"
         ) from err
     try:
-        meta, _, geometries, _ = pyogrio.raw.read(where, columns=[])
+        if Path(where.split("?")[0]).suffix.lower() == ".parquet":
+            geometries, crs = read_geometries(where)
+        else:
+            meta, _, geometries, _ = pyogrio.raw.read(where, columns=[])
+            crs = epsg(meta.get("crs"))
         shapes: Iterable[Any] = shapely.from_wkb(geometries)
+    except ReadError:
+        raise
     except Exception as err:
         # pyogrio and GDAL have many kinds of errors for one thing: the file cannot be read.
         raise ReadError(f"{where} cannot be read as polygons ({err}); check the file") from err
     nodes = [None if s is None else shapely.geometry.mapping(s) for s in shapes]
-    return _numbered(nodes), epsg(meta.get("crs"))
+    return _numbered(nodes), crs

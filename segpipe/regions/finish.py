@@ -16,8 +16,13 @@ from segpipe.regions.measure_tile import Seen, tile_rows
 from segpipe.regions.modes import Modes, mode_sums
 from segpipe.tiles import Grid, Tile
 
-COSTS = {"area": 4.0, "shape": 5.0, "colour": 1.0, "percentiles": 7.0, "neighbours": 1.0}
-"""Rough time of each group of measurements (ns/px); of colours and percentiles for one channel."""
+COSTS = {"area": 2.0, "shape": 1.0, "neighbours": 5.0}
+CHANNEL_COSTS = {
+    "colour": {"8 bits": 0.5, "more bits": 0.7, "float": 8.0},
+    "percentiles": {"8 bits": 3.0, "more bits": 30.0, "float": 45.0},
+}
+"""Rough time of each group of measurements (ns/px), of some for each channel: the percentiles of
+8-bit images are counted, those of others sorted (``tests/bench/bench_measure.py --dtype``)."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,16 @@ def label_pass(
         + 10 * bool(cut)
         + deep
         + image.channels * np.dtype(image.dtype).itemsize,
-        cost_ns=6.0 * bool(cut)
-        + sum(
-            COSTS[g] * (image.channels if g in ("colour", "percentiles") else 1)
-            for g in wanted.groups
-        ),
+        cost_ns=6.0 * bool(cut) + _cost(wanted),
     )
+
+
+def _cost(wanted: Wanted) -> float:
+    """Return the rough time of measuring (ns/px)."""
+    dtype = np.dtype(wanted.dtype)
+    depth = "float" if dtype.kind == "f" else "8 bits" if dtype.itemsize == 1 else "more bits"
+    of_channel = sum(CHANNEL_COSTS[g][depth] for g in wanted.groups & CHANNEL_COSTS.keys())
+    return of_channel * wanted.channels + sum(COSTS[g] for g in wanted.groups & COSTS.keys())
 
 
 def _label(

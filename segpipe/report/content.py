@@ -9,8 +9,9 @@ from typing import Any
 
 from segpipe import methods
 from segpipe.config import dump
-from segpipe.report.words import duration, figure, grouped, moment, plain, size, without_secrets
+from segpipe.report.words import duration, figure, grouped, moment, plain, without_secrets
 from segpipe.store.folder import Folder
+from segpipe.store.space import amount
 
 PROMISES = {
     "exact": "Exact. The labels are those of the whole image done in one piece, pixel for pixel: "
@@ -25,6 +26,8 @@ UNSET = re.compile(r"(?:null: |, default )([^.;]+)")
 """What the meaning of a parameter says of not setting it."""
 DERIVED = {"slic": {"min_size": "smallest"}}
 """Parameters that follow from others, if not set, and where a method tells their values."""
+TOLD = 2
+"""Most reasons for the retries of a step that the page names; ``run.json`` has more."""
 PHASES = ("read", "compute", "write", "compile")
 
 
@@ -130,14 +133,30 @@ def _work(state: Mapping[str, Any]) -> dict[str, str]:
     resumed = state.get("resumed", 0)
     return {
         "tiles": f"{grouped(down * across)} of {grouped(columns)} × {grouped(rows)} px",
-        "workers": f"{machine['workers']}, {size(machine['worker_memory'])} each",
-        "peak memory": size(max((step["peak_bytes"] for step in steps), default=0)),
+        "workers": f"{machine['workers']}, {amount(machine['worker_memory'])} each",
+        "peak memory": _peak(max((step["peak_bytes"] for step in steps), default=0)),
         "failures left": "none: every task is done and has its record",
+        "retries": retries(state["steps"]),
         "interruptions": f"resumed {resumed}×" if resumed else "none",
-        "reused": f"{grouped(reused)} of {grouped(tasks)} tasks, found intact after a resume"
-        if resumed
+        "reused": f"{grouped(reused)} of {grouped(tasks)} tasks, found intact when tried again"
+        if reused
         else f"none of {grouped(tasks)} tasks",
     }
+
+
+def retries(steps: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say how often tasks were given out again, in which steps, and why.
+
+    >>> retries({"slic-label": {"retried": 2, "retried_after": ["the worker a was lost"]}, "b": {}})
+    '2 in slic-label, after: the worker a was lost'
+    """
+    said = []
+    for name, step in steps.items():
+        if count := step.get("retried"):
+            reasons = step["retried_after"]
+            told = "; ".join(reasons[:TOLD]) + ("; …" if len(reasons) > TOLD else "")
+            said.append(f"{grouped(count)} in {name}, after: {told}")
+    return ". ".join(said) or "none"
 
 
 def _step(name: str, step: Mapping[str, Any], pixels: int) -> dict[str, str]:
@@ -151,8 +170,13 @@ def _step(name: str, step: Mapping[str, Any], pixels: int) -> dict[str, str]:
         "wall": duration(wall),
         "Mpx/s": figure(pixels * share / wall / 1e6) if fresh and wall else "–",
         **{phase: duration(round(step.get(phase, 0.0), 3)) for phase in PHASES},
-        "peak memory": size(step["peak_bytes"]),
+        "peak memory": _peak(step["peak_bytes"]),
     }
+
+
+def _peak(n: int) -> str:
+    """Write the largest memory of a step; none is known of one that had nothing to do."""
+    return amount(n) if n else "–"
 
 
 def provenance(state: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, str]:

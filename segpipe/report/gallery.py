@@ -22,10 +22,11 @@ from segpipe.config import dump
 from segpipe.report import content, distributions, plots
 from segpipe.report.distributions import REAL, UNIT_INTERVAL, WHOLE
 from segpipe.report.templates import template
-from segpipe.report.words import duration, figure, grouped, moment, size, without_secrets
+from segpipe.report.words import duration, figure, grouped, moment, without_secrets
 from segpipe.store import column_name
 from segpipe.store.columns import batches
 from segpipe.store.folder import Folder
+from segpipe.store.space import amount
 
 IMAGES, TABLE, THUMBNAIL = "images", "images.parquet", "thumbnail.jpg"
 INLINE = 200
@@ -138,8 +139,9 @@ def _work(state: Mapping[str, Any]) -> dict[str, str]:
         "done": f"{grouped(counts['done'])} of {grouped(counts['images'])} images",
         "set aside": grouped(counts["set aside"]),
         "found as they were": grouped(counts["reused"]) if state["resumed"] else "–",
+        "retries": content.retries({"images": state}),
         "interruptions": f"resumed {state['resumed']}×" if state["resumed"] else "none",
-        "workers": f"{machine['workers']}, {size(machine['worker_memory'])} each",
+        "workers": f"{machine['workers']}, {amount(machine['worker_memory'])} each",
     }
 
 

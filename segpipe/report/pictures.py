@@ -38,10 +38,10 @@ COLOURS: tuple[Colour, ...] = (
 """Borders get the one of these that the image has least of."""
 CLOSE = 0.05
 """Share of the pixels that may be close to the colour of borders."""
-MARK = 7
-"""Width of the line round a segment that a place is about (half pixels)."""
-VEIL = (255, 255, 255)
-"""Colour of the stripes over pixels in no segment, and of lines round segments."""
+MARK, RIM = 7, 3
+"""Width of the line round a segment that a place is about, and of its rim (half pixels)."""
+VEIL, DARK = (255, 255, 255), (0, 0, 0)
+"""Colour of the stripes over pixels in no segment and of lines round segments; of their rims."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,8 @@ def _picture(
     unlabelled = bool((labels == 0).any())
     layer = None
     if outlined or unlabelled:
-        layer = data_uri(_layer(labels, colour, outlined=outlined, marked=marked), "PNG", bits=2)
+        drawn = _layer(labels, colour, outlined=outlined, marked=marked)
+        layer = data_uri(drawn, "PNG", bits=2 if marked is None else 4)
     shown = Image.fromarray(image)
     pixels = data_uri(shown, "JPEG", quality=88)
     return Picture(pixels, layer, shown.width, shown.height, outlined, unlabelled)
@@ -195,7 +196,7 @@ def _layer(
 ) -> Image.Image:
     """Return a transparent picture of twice the size with borders and stripes over label 0.
 
-    Round the segment `marked` there is a line of its own, outside of it.
+    Round the segment `marked` there is a line of its own, outside of it, with a dark rim.
     """
     fine = labels.repeat(2, axis=0).repeat(2, axis=1)
     y, x = np.ogrid[: fine.shape[0], : fine.shape[1]]
@@ -204,11 +205,13 @@ def _layer(
         layer[border_mask(fine)] = 1
     if marked is not None:
         inside = (fine == marked).view(np.uint8)
-        near = maximum_filter(inside, 2 * MARK + 1, mode="constant").astype(bool)
-        layer[near & (fine != marked) & (layer != 1)] = 3
+        free = (fine != marked) & (layer != 1)
+        for width, value in ((MARK + RIM, 4), (MARK, 3)):
+            near = maximum_filter(inside, 2 * width + 1, mode="constant").astype(bool)
+            layer[near & free] = value
     picture = Image.fromarray(layer)
-    picture.putpalette([0, 0, 0, *colour, *VEIL, *VEIL])
-    picture.info["transparency"] = bytes([0, 255, 140, 255])
+    picture.putpalette([0, 0, 0, *colour, *VEIL, *VEIL, *DARK])
+    picture.info["transparency"] = bytes([0, 255, 140, 255, 255])
     return picture
 
 

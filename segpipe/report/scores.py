@@ -49,8 +49,10 @@ def _homogeneity(
     spread, areas = distributions.deviations(folder, table), distributions.areas(folder, table)
     inside = areas.mean * areas.count / (shape[0] * shape[1]) if areas else 1.0
     note = ""
+    if spread and not spread.largest:
+        spread, note = None, "Every segment is of one value. "
     if inside < SPARSE:
-        note = (
+        note += (
             f"Only pixels inside segments count, {percent(inside)} of the image: few and small "
             "segments explain their own pixels well, and say nothing of the rest."
         )
@@ -117,9 +119,9 @@ def _evenness(
 
 def _strength(found: Mapping[str, Any], shape: tuple[int, int], *, floating: bool) -> Score:
     plot, value, note = None, found.get("boundary_strength"), ""
-    if value is not None:
+    (n, across), (m, inside) = found.get("contrast", ((0, 0), (0, 0)))
+    if n and m:
         unit = UNIT if floating else 1
-        (n, across), (m, inside) = found["contrast"]
         means = {"across borders": across / n / unit, "inside segments": inside / m / unit}
         plot = plots.pair(means, "mean difference of neighbours (image values)")
         share = found["sampled_pixels"] / (shape[0] * shape[1])
@@ -127,12 +129,19 @@ def _strength(found: Mapping[str, Any], shape: tuple[int, int], *, floating: boo
             note = f"Sampled: {percent(share)} of the image, round segments drawn at random."
     return Score(
         "Boundary strength",
-        [("–" if value is None else f"{figure(value)} ×", "the change elsewhere")],
+        [("–" if value is None else f"{figure(value)} ×", _elsewhere(n, m, inside))],
         "How much more neighbouring pixels differ across borders of segments than inside: 1 means "
         "that borders lie anywhere.",
         plot,
         note,
     )
+
+
+def _elsewhere(borders: int, pairs: int, inside: int) -> str:
+    """Say what borders are compared with, or why they cannot be."""
+    if borders and pairs:
+        return "the change elsewhere" if inside else "nothing changes inside segments"
+    return "no segment has a neighbour" if not borders else "no segment has an inside"
 
 
 def _time(state: Mapping[str, Any], shape: tuple[int, int]) -> Score:

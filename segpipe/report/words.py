@@ -54,21 +54,6 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def size(n: float) -> str:
-    """Write a number of bytes.
-
-    >>> size(0), size(314572800)
-    ('–', '315 MB')
-    """
-    if not n:
-        return "–"
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000:
-            return f"{figure(n)} {unit}"
-        n /= 1000
-    return f"{figure(n)} TB"
-
-
 def moment(stamp: str | None) -> str:
     """Write an ISO time as people do."""
     if stamp is None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from segpipe import methods
 from segpipe.errors import InputError
-from segpipe.provenance import chosen_stage, complete_state, read_state
+from segpipe.provenance import COLLECTION, chosen_stage, complete_state, no_run, read_state
 from segpipe.readers import SourceInfo
 from segpipe.readers.labels import LabelSource, is_vector, open_labels
 from segpipe.stage_plans import build_method
@@ -93,6 +93,8 @@ def _of_run(where: str, stage: str | None) -> RunLabels | None:
     named = not Path(where.split("?")[0]).suffix  # a run in an object store; files have endings
     state = read_state(folder) if (folder.local.is_dir() if folder.local else named) else None
     if state is None:
+        if folder.local is not None and (folder.local / COLLECTION).exists():
+            raise no_run(where, folder)
         if stage is not None:
             raise InputError(f"--stage names a label image of a run, and {where} is no run folder")
         return None

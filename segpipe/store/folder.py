@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from segpipe.errors import InputError
-from segpipe.store.space import first_line, is_full, write_error
+from segpipe.errors import InputError, first_line
+from segpipe.store.space import is_full, write_error
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

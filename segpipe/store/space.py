@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from segpipe.errors import DiskFull, SegpipeError, Unavailable
+from segpipe.errors import DiskFull, SegpipeError, Unavailable, first_line
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 SAID = ("No space left on device", "Disk quota exceeded", "StorageFull", "QuotaExceeded")
@@ -42,16 +42,16 @@ def free_bytes(folder: str | Path) -> int | None:
 
 
 def amount(n: float) -> str:
-    """Write a number of bytes as people do.
+    """Write a number of bytes as people do, with three digits that count.
 
-    >>> amount(512), amount(1_234_567), amount(45e9)
-    ('512 B', '1.2 MB', '45 GB')
+    >>> amount(0), amount(1_234_567), amount(11.4e9), amount(999_600), amount(3e15)
+    ('0 B', '1.23 MB', '11.4 GB', '1 MB', '3000 TB')
     """
     for unit in ("B", "kB", "MB", "GB", "TB"):
-        if n < 1000 or unit == "TB":
+        if n < 999.5 or unit == "TB":
             break
         n /= 1000
-    return f"{n:.0f} {unit}" if n >= 10 or unit == "B" else f"{n:.1f} {unit}"
+    return f"{n:.3g} {unit}" if n < 999.5 else f"{n:.0f} {unit}"
 
 
 def write_error(error: BaseException, where: str, needed: int | None = None) -> Unavailable:
@@ -94,8 +94,3 @@ def said_when_full(where: str) -> Iterator[None]:
         if is_full(error):
             raise write_error(error, where) from error
         raise
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its kind."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -18,6 +18,7 @@ from typing import Any
 import neuroglancer
 
 from segpipe.errors import InputError
+from segpipe.provenance import complete_state
 from segpipe.readers import SourceInfo
 from segpipe.store import IMAGE
 from segpipe.store.folder import Folder
@@ -49,7 +50,7 @@ def serve(
     bind
         Address to listen on; anything but loopback lets other machines in.
     say
-        Is told the address to open.
+        Is told the address to open, and which layers are there besides those that are shown.
 
     Raises
     ------
@@ -58,6 +59,8 @@ def serve(
     """
     viewer = open_viewer(run, truth=truth, port=port, bind=bind)
     say(f"open  {viewer.get_viewer_url()}")
+    if hidden := _hidden(viewer):
+        say(f"hidden at first: {hidden}; the key of its number shows or hides a layer")
     if not _is_loopback(bind):
         say("whoever knows this address and reaches this machine can see the image")
     try:
@@ -78,7 +81,7 @@ def open_viewer(
     has one server: `port` and `bind` count for the first run that is opened.
     """
     folder = Folder(run)
-    state = _finished(folder)
+    state = complete_state(run, folder)
     neuroglancer.set_server_bind_address(bind, port)
     try:
         viewer = neuroglancer.Viewer()
@@ -95,15 +98,10 @@ def open_viewer(
     return viewer
 
 
-def _finished(folder: Folder) -> dict[str, Any]:
-    state = folder.get_json("run.json")
-    if state is None:
-        raise InputError(f"there is no run in {folder} (no run.json)")
-    if state["state"] != "complete":
-        raise InputError(
-            f"the run in {folder} is not complete; go on with `segpipe resume {folder}`"
-        )
-    return dict(state)
+def _hidden(viewer: neuroglancer.Viewer) -> str:
+    """Name the layers that are not shown when the page opens."""
+    layers = enumerate(viewer.state.layers, 1)
+    return ", ".join(f"{number} {layer.name}" for number, layer in layers if not layer.visible)
 
 
 def _image(state: dict[str, Any]) -> SourceInfo:

@@ -1,8 +1,8 @@
 """Time of measuring all regions: against scikit-image, and as a share of SLIC's time.
 
-    python tests/bench/bench_measure.py [--size 2048] [--runs 9] [--image PHOTO]
+    python tests/bench/bench_measure.py [--size 2048] [--runs 9] [--image PHOTO] [--dtype uint16]
 
-RGB uint8 and the labels of SLIC (step 16) in memory, one core. Runs are interleaved with those of
+RGB and the labels of SLIC (step 16) in memory, one core. Runs are interleaved with those of
 SLIC, in CPU time; the best of each is compared, as other load on the machine only adds.
 scikit-image is timed on a part of the image, as it takes minutes for all.
 """
@@ -38,7 +38,7 @@ PEER_NAMES = (
 
 def main():
     arguments = parsed()
-    image = mosaic(arguments.image, arguments.size)
+    image = of_type(mosaic(arguments.image, arguments.size), arguments.dtype)
     labels = slic(image)
     jobs = {"SLIC": lambda: slic(image)}
     seen = alone(labels)
@@ -52,7 +52,7 @@ def main():
         for name, job in jobs.items():
             best[name] = min(best[name], timed(job))
     print(f"machine   {cpu_name()}, 1 core")
-    print(f"image     {image.shape[0]} x {image.shape[1]}, {labels.max()} segments")
+    print(f"image     {image.shape[0]} x {image.shape[1]} {image.dtype}, {labels.max()} segments")
     print(f"\n{'':28}{'ns/px':>8}{'share of SLIC':>16}")
     for name, seconds in best.items():
         print(f"{name:28}{seconds / labels.size * 1e9:8.2f}{seconds / best['SLIC']:16.0%}")
@@ -67,7 +67,16 @@ def parsed():
     parser.add_argument("--size", type=int, default=2048)
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--image", type=Path, default=DEFAULT_IMAGE)
+    parser.add_argument("--dtype", choices=["uint8", "uint16", "float32"], default="uint8")
     return parser.parse_args()
+
+
+def of_type(image, dtype):
+    """A photograph with as many different values as a camera of this depth would give."""
+    if dtype == "uint8":
+        return image
+    fine = np.random.default_rng(0).random(image.shape, np.float32)
+    return ((image + fine) * (256 if dtype == "uint16" else 1)).astype(dtype)
 
 
 def alone(labels):
@@ -81,7 +90,7 @@ def alone(labels):
 
 def tile(seen, image, groups):
     """What a run does with a tile."""
-    wanted = Wanted(seen.regions.shape, 3, "uint8", frozenset(groups))
+    wanted = Wanted(seen.regions.shape, 3, str(image.dtype), frozenset(groups))
     return tile_rows(seen, image, np.zeros(0, np.int64), wanted)
 
 

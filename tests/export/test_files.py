@@ -156,13 +156,14 @@ def test_geojson_without_georeference__holds_pixels(plain: Path, tmp_path: Path)
         assert shape.wkb == wanted[feature["properties"]["label"]]
 
 
-def test_geojson__can_be_a_mask(plain: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [".geojson", ".parquet", ".gpkg"])
+def test_polygons__can_be_a_mask(ending: str, plain: Path, tmp_path: Path) -> None:
     """What is exported without georeference is in pixels, as a mask is read."""
     from segpipe.readers import open_mask
     from segpipe.readers.base import SourceInfo
     from segpipe.tiles import Box
 
-    target = tmp_path / "cells.geojson"
+    target = tmp_path / f"cells{ending}"
     export(str(plain), target)
     info = SourceInfo(LABELS.shape, 1, "uint8", "tiles", (64, 64), "a.tif", "")
     mask = open_mask(str(target), info)

@@ -53,6 +53,9 @@ def test_deadly_image__is_set_aside(configure: Any, tmp_path: Path) -> None:
     assert [name for name, row in rows.items() if row["status"] != "done"] == ["05.png"]
     assert "every worker that tried it died" in rows["05.png"]["error"]
     assert "05.png" in process.said()
+    state = json.loads((out / "collection.json").read_text())
+    assert state["retried"] >= 4, "two times, alone and with others, before it is blamed"
+    assert "was lost" in (out / "report.html").read_text()
 
 
 def test_killed__goes_on(configure: Any, tmp_path: Path) -> None:

@@ -55,9 +55,17 @@ def test_tile_fails_twice__the_third_try_counts(
     notes = tmp_path / "notes"
     notes.mkdir()
     run = configure(pause=0.0, fail_tile=5, failures=2, notes=str(notes))
-    finish(tmp_path, "run", "run.yaml")
+    said = finish(tmp_path, "run", "run.yaml")
     check_result(run, digest)
     assert len(list(notes.iterdir())) == 2
+    steps = state(run)["steps"]
+    assert {name: step["retried"] for name, step in steps.items() if step["retried"]} == {
+        "hindered-regions": 2
+    }
+    (why,) = steps["hindered-regions"]["retried_after"]
+    assert why == "hindered-regions: task 5 failed: ValueError: this tile was told to fail"
+    assert f"2 in hindered-regions, after: {why}" in (run / "report.html").read_text()
+    assert "2 times a task was given out again" in said
 
 
 def test_tile_fails_always__is_named_and_can_be_resumed(
@@ -65,7 +73,7 @@ def test_tile_fails_always__is_named_and_can_be_resumed(
 ) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
-    run = configure(workers="none", pause=0.0, fail_tile=5, failures=1, notes=str(notes))
+    run = configure(workers="none", pause=0.0, fail_tile=5, failures=3, notes=str(notes))
     process = segpipe(tmp_path, "run", "run.yaml")
     assert process.end() == 1, process.said()
     last = process.said().strip().splitlines()[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from pathlib import Path
@@ -34,6 +35,11 @@ def test_worker_killed__run_goes_on(configure: Configure, tmp_path: Path, digest
     kill(workers[0])
     assert process.end() == 0, process.said()
     check_result(run, digest)
+    lost = [step for step in state(run)["steps"].values() if step["retried"]]
+    assert len(lost) == 1
+    assert lost[0]["retried"] in (1, 2)  # what it worked on, and what it had next
+    assert re.fullmatch(r"the worker tcp://127.0.0.1:\d+ was lost", *lost[0]["retried_after"])
+    assert "was lost" in (run / "report.html").read_text()
 
 
 def test_client_killed__resume_keeps_finished_tiles(

@@ -6,8 +6,11 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tifffile
 from PIL import Image
@@ -180,12 +183,46 @@ def test_vector__in_world_coordinates_and_geopackage(tmp_path: Path) -> None:
     assert read_polygons(str(path), info).draw(Box((0, 0), SHAPE)).sum() == (expected > 0).sum()
 
 
+def write_geoparquet(path: Path, cells: list[bytes | None], **column: Any) -> str:
+    """Write geometries as geopandas does, beside another column."""
+    about = {"encoding": "WKB", "geometry_types": [], **column}
+    geo = {"version": "1.0.0", "primary_column": "shape", "columns": {"shape": about}}
+    table = pa.table({"name": [str(n) for n in range(len(cells))], "shape": cells})
+    pq.write_table(table.replace_schema_metadata({"geo": json.dumps(geo)}), path)
+    return str(path)
+
+
+def test_vector__geoparquet(tmp_path: Path) -> None:
+    shapely = pytest.importorskip("shapely")
+    first, second = square(1, 2, 9, 9), square(9, 2, 30, 40)
+    cells = [shapely.Polygon(first).wkb, None, shapely.MultiPolygon([[second, []]]).wkb]
+    expected = np.zeros(SHAPE, int)
+    expected[1:9, 2:9], expected[9:30, 2:40] = 1, 3
+    there = {"crs": {"id": {"authority": "EPSG", "code": 32632}}}
+    path = write_geoparquet(tmp_path / "a.parquet", cells, **there)
+    for info in (image_info(), image_info(crs="EPSG:32632", transform=(1, 0, 0, 0, 1, 0))):
+        (source,) = open_labels(path, info)
+        np.testing.assert_array_equal(whole(source), expected)
+    degrees = image_info(crs="EPSG:4326", transform=(1, 0, 0, 0, 1, 0))
+    with pytest.raises(ReadError, match="are in EPSG:32632, the image is in EPSG:4326"):
+        open_labels(path, degrees)
+    (source,) = open_labels(write_geoparquet(tmp_path / "b.parquet", cells), degrees)
+    np.testing.assert_array_equal(whole(source), expected)
+    with pytest.raises(ReadError, match="has geometries as point; write them as WKB"):
+        open_labels(write_geoparquet(tmp_path / "c.parquet", cells, encoding="point"), degrees)
+    pq.write_table(pa.table({"area": [1]}), tmp_path / "d.parquet")
+    (tmp_path / "e.parquet").write_bytes(b"PAR1")
+    for name in ("d.parquet", "e.parquet"):
+        with pytest.raises(ReadError, match=f"{name} is not GeoParquet"):
+            open_labels(tmp_path / name, degrees)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
         ("none.png", None, ["none.png", "does not exist"]),
         ("none.npz", None, ["none.npz", "does not exist"]),
-        ("a.txt", b"labels", ["no known format"]),
+        ("a.txt", b"labels", ["no known format", ".mat", ".parquet"]),
         ("a.npz", b"labels", ["NumPy", "a.npz"]),
         ("a.npy", b"labels", ["NumPy", "a.npy"]),
         ("a.mat", b"labels", ["MATLAB", "a.mat"]),

@@ -138,6 +138,7 @@ def state_of(
             "workers": 4,
             "worker_memory": 4 << 30,
         },
+        "process": {"host": "workstation", "pid": 4711, "since": 0.0},
         "started": "2026-03-04T22:15:00+00:00",
         "ended": "2026-03-04T22:15:09+00:00",
         "wall_seconds": 9.25,

@@ -21,6 +21,7 @@ from PIL import Image
 from scipy.ndimage import maximum_filter
 
 from segpipe.report import content, distributions, overlay_png, write_report
+from segpipe.report.pictures import border_mask
 from segpipe.store.folder import Folder
 from tests.report.chromium import dumped, needs_chromium, printed, screenshot
 from tests.report.runs import cells, scene, write_run
@@ -193,6 +194,27 @@ def test_report__of_a_poorer_table_says_what_is_missing(tmp_path: Path) -> None:
     page = Page(write_report(folder, state))
     assert page.text.count("not measured") >= 4
     assert "Where segments are" in page.text
+
+
+@pytest.mark.parametrize(
+    ("apart", "says"),
+    [(False, "nothing changes inside segments"), (True, "no segment has a neighbour")],
+)
+def test_report__of_flat_segments__has_no_empty_plots(
+    tmp_path: Path, apart: bool, says: str
+) -> None:
+    """Each segment of one value, as components of a map are: nothing to draw, and it says so."""
+    labels = cells((120, 160))
+    image = (labels * 37 % 251).astype(np.uint8)[..., None].repeat(3, axis=2)
+    if apart:
+        labels = np.where(
+            border_mask(labels) | border_mask(labels[::-1, ::-1])[::-1, ::-1], 0, labels
+        )
+    page = Page(page_of(write_run(tmp_path / "run", image, labels)))
+    assert "Every segment is of one value." in page.text
+    assert says in page.text
+    classes = [attrs.get("class") for _, attrs in page.tags]
+    assert classes.count("plot") == (4 if apart else 5)
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (291, 1377)])

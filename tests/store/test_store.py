@@ -209,7 +209,7 @@ def test_write__on_a_full_disk_leaves_no_half_shard(small_disk: Path) -> None:
     create_array(folder, "a", (2048, 2048), "uint32", (2048, 2048))
     noise = np.random.default_rng(0).integers(0, 1 << 32, (2048, 2048), np.uint32)
     with pytest.raises(
-        DiskFull, match=r"a: the disk is full \(.* free, .* up to 17 MB\)"
+        DiskFull, match=r"a: the disk is full \(.* free, .* up to 16.8 MB\)"
     ) as caught:
         Region(folder, "a", box).write(noise)
     assert "segpipe resume" in str(caught.value)
