@@ -57,6 +57,8 @@ def segment_mosaic(
     with begun as (run, executor):
         if executor.dashboard:
             link_dashboard(executor.dashboard, logger)
+        for line in session.notes(run.plan):
+            logger.info(line)
         watch = PrefectProgress(sum(row.tiles for row in run.plan.rows()), logger)
         for step in run.steps():
             do_step(step.name, partial(step.run, executor, watch))

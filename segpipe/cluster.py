@@ -12,6 +12,7 @@ import tempfile
 import time
 import types
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -227,6 +228,8 @@ def open_executor(cluster: Cluster) -> Iterator[DaskExecutor | SerialExecutor]:
         return
     for name in ("distributed", "distributed.client", "tornado.application"):  # as in the workers
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # as Dask says it to developers; the address that is printed is the right one
+    warnings.filterwarnings("ignore", r"\s*Port \d+ is already in use", UserWarning)
     with dask.config.set(SETTINGS):
         if cluster.address is not None:
             with _connected(cluster) as client:
@@ -235,6 +238,8 @@ def open_executor(cluster: Cluster) -> Iterator[DaskExecutor | SerialExecutor]:
                 yield DaskExecutor(client, cluster.retries, link, _patience(cluster))
             return
         with (
+            # as long as workers may have to be started
+            dask.config.set({"distributed.worker.multiprocessing-method": start_ahead()}),
             environment({}),  # Dask leaves in it what it sets for those it starts
             _local(cluster) as local,
             Client(local, set_as_default=False) as client,
@@ -246,8 +251,7 @@ def open_executor(cluster: Cluster) -> Iterator[DaskExecutor | SerialExecutor]:
 def _local(cluster: Cluster) -> LocalCluster:
     workers = _local_workers(cluster)
     memory = _memory(cluster, workers)
-    method = {"distributed.worker.multiprocessing-method": start_ahead()}
-    with _without_main(), dask.config.set(method):
+    with _without_main():
         try:
             return LocalCluster(
                 n_workers=workers,

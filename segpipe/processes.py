@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 
+PATH_ONLY = {"PYTHONSAFEPATH": "1"}
+"""What lies in the working directory is data, and no module, whatever its name."""
 NEEDED = ["distributed", "distributed.nanny", "distributed.worker", "segpipe.jobs"]
 ONE_THREAD = {
     # a task is one thread; parallel work comes from the number of workers
@@ -38,23 +41,44 @@ ONE_THREAD = {
 """Environment of a worker; most of it counts only from the start of a process."""
 
 
+_begun_with: dict[str, str] | None = None
+"""Environment of this process when it started the one that workers are forked from."""
+
+
 def start_ahead() -> str:
     """Start the process that workers are forked from, if it is not there; do not wait for it.
 
     Returns
     -------
     str
-        How `multiprocessing` starts a worker: "spawn" where there can be no such process.
+        How `multiprocessing` starts a worker: "spawn" where there can be no such process, or where
+        it has begun with another environment than this process has now.
     """
+    global _begun_with
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return "spawn"
+    if _begun_with is None:
+        _begun_with = dict(os.environ)
+    elif _begun_with != dict(os.environ):
+        return "spawn"
     try:
-        with environment(ONE_THREAD):
+        with environment(ONE_THREAD | PATH_ONLY), _without_interrupts():
             multiprocessing.get_context("forkserver").set_forkserver_preload(NEEDED)
             forkserver.ensure_running()
     except OSError:  # it listens on a socket in the temporary folder, whose path may be too long
         return "spawn"
     return "forkserver"
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Have what is started inside not hear Ctrl-C, which would end it with a traceback."""
+    resource_tracker.ensure_running()  # starting it later would take the signal off the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -132,12 +132,17 @@ def execute(
     with opened(config, resume=resume, say=started) as (run, executor):
         if executor.dashboard:
             started(f"dashboard  {pages(executor.dashboard)}")
-        for line in (*run.plan.advice, *_of_room(run.plan), *_to_compile(run.plan)):
+        for line in notes(run.plan):
             started(f"note       {line}")
         with watch:  # type: ignore[attr-defined]
             for step in run.steps():
                 step.run(executor, watch)
     return summary(run, executor.dashboard)
+
+
+def notes(plan: Plan) -> list[str]:
+    """Return what is to be known before a run begins: advice, a small disk, kernels to compile."""
+    return [*plan.advice, *_of_room(plan), *_to_compile(plan)]
 
 
 def summary(run: Run, dashboard: str | None) -> dict[str, str]:

@@ -87,5 +87,5 @@ def _end_children() -> None:
     """End the processes that this one has started: workers do not listen to Ctrl-C."""
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            worker = "spawn_main" in " ".join(child.cmdline())
+            worker = any(name in " ".join(child.cmdline()) for name in ("spawn_main", "forkserver"))
             child.kill() if worker else child.terminate()
