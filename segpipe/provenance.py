@@ -177,6 +177,13 @@ def note_step(
     }
 
 
+def compile_seconds(state: Mapping[str, Any]) -> float:
+    """Return about how long a run waited for kernels: workers compile at the same time."""
+    workers = state["machine"]["workers"]
+    steps = state["steps"].values()
+    return sum(float(s["compile"]) / max(1, min(workers, s["tasks"])) for s in steps)
+
+
 def retries(reasons: Sequence[str]) -> dict[str, Any]:
     """Return what is kept of reasons why tasks were given out again: how many, and the first.
 

@@ -205,12 +205,7 @@ def _to_compile(plan: Plan) -> list[str]:
 
 def _times(state: dict[str, Any], pixels: int) -> str:
     """Say how long a run took, and how much of it went into compiling kernels."""
-    seconds = state["wall_seconds"]
-    # every worker compiles for itself, at the same time as the others
-    compiled = sum(
-        step["compile"] / max(1, min(state["machine"]["workers"], step["tasks"]))
-        for step in state["steps"].values()
-    )
+    seconds, compiled = state["wall_seconds"], state.get("compile_seconds", 0.0)
     if compiled < 1:
         return f"{seconds:.1f} s, {_speed(pixels / seconds)}"
     return f"{seconds:.1f} s, about {compiled:.0f} s of it compiling kernels (the first time only)"

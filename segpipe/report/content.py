@@ -36,6 +36,7 @@ def page(folder: Folder, state: Mapping[str, Any]) -> dict[str, Any]:
     source, machine = state["source"], state["machine"]
     height, width = source["shape"]
     wall, pixels = state["wall_seconds"], height * width
+    compiled = state.get("compile_seconds", 0.0)
     stages = state["config"].get("stages", ())
     return {
         "title": without_secrets(PurePosixPath(source["source"].split("?")[0]).name or "image"),
@@ -46,7 +47,8 @@ def page(folder: Folder, state: Mapping[str, Any]) -> dict[str, Any]:
         "resumed": state.get("resumed", 0),
         "size": f"{grouped(width)} × {grouped(height)} px",
         "megapixels": figure(pixels / 1e6),
-        "speed": figure(pixels / 1e6 / wall) if wall else "–",
+        "compiled": duration(compiled) if compiled >= 1 else "",
+        "speed": figure(pixels / 1e6 / (wall - compiled)) if wall > compiled else "–",
         "image": _image(source, state.get("notes", {}).get("image")),
         "work": _work(state),
         "steps": [_step(name, step, pixels) for name, step in state["steps"].items()],

@@ -233,6 +233,17 @@ def test_report__small_mask_is_found(tmp_path: Path, corner: tuple[int, int]) ->
             assert (np.asarray(layer.convert("RGBA"))[:, :, 3] == 255).any()
 
 
+def test_report__tells_compiling_from_computing(rgb_run: Folder) -> None:
+    state = rgb_run.get_json("run.json")
+    pixels = np.prod(state["source"]["shape"])
+    slow = state | {"wall_seconds": 60.0 + pixels / 2e6, "compile_seconds": 60.0}
+    text = Page(write_report(rgb_run, slow)).text
+    assert "1 min 00 s of it compiling kernels, once; else 2 Mpx/s" in text
+    assert "500 ms" in text or "0.5 s" in text
+    assert "Without compiling kernels" in text
+    assert "compiling kernels" not in Page(page_of(rgb_run)).text
+
+
 def test_report__is_the_same_every_time(rgb_run: Folder) -> None:
     assert write_report(rgb_run, rgb_run.get_json("run.json")) == page_of(rgb_run)
 
