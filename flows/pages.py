@@ -60,7 +60,7 @@ class PrefectProgress:
         self._step = (count + done, total)
         self._done += done
         now = time.monotonic()
-        if now - self._logged >= LOG_SECONDS:
+        if count + done < total and now - self._logged >= LOG_SECONDS:  # else `end` says it
             self._logged = now
             self._logger.info("%s: %d of %d tasks", step, *self._step)
         if now - self._drawn >= BAR_SECONDS:

@@ -68,7 +68,8 @@ class Cluster(_Keys):
     """Scheduler of a running Dask cluster, for example `tcp://10.0.0.5:8786` or `tls://…`. Without
     it, worker processes are started on this machine."""
     workers: int | Literal["auto", "none"] = "auto"
-    """Worker processes to start here; `auto` = one per core; `none` = work in this process."""
+    """Worker processes to start here; `auto` = one per core this process may use;
+    `none` = work in this process."""
     memory: str = "auto"
     """Memory limit of one worker, for example `4GB`; `auto` = an equal share of this machine's."""
     dashboard: str = "127.0.0.1:8787"

@@ -70,7 +70,9 @@ class TerminalProgress(Silent):
     def advance(self, step: str, done: int) -> None:
         """Move a bar, or say how far a long step is."""
         self._bars.advance(self._tasks[step], done)
-        if time.monotonic() - self._said >= LINE_SECONDS:
+        task = self._bars.tasks[self._tasks[step]]
+        late = time.monotonic() - self._said >= LINE_SECONDS
+        if late and not task.finished:  # when it is, `end` says so
             self._said = time.monotonic()
             self._say(step, "")
 
