@@ -42,7 +42,8 @@ def test_workers__import_nothing_from_the_working_directory(tmp_path: Path) -> N
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "script.py").write_text(script)
     command = [sys.executable, "elsewhere/script.py"]
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    # an empty entry would be the working directory
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
     )
