@@ -262,8 +262,8 @@ def _local(cluster: Cluster) -> LocalCluster:
                 dashboard_address=_free(cluster.dashboard),
                 local_directory=os.path.join(tempfile.gettempdir(), "segpipe-dask"),
                 preload=["segpipe.worker"],
-                # of now: what they are forked from may have started with another
-                env=os.environ | ONE_THREAD,
+                # where they are spawned, it does not count what the user's environment says
+                env=ONE_THREAD,
             )
         except KeyboardInterrupt:
             # what is half started goes with this process; Dask's closing at exit would fail on it
