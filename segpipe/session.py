@@ -167,7 +167,7 @@ def summary(run: Run, dashboard: str | None) -> dict[str, str]:
     steps = state["steps"].values()
     if reused := sum(step["reused"] for step in steps):
         lines["reused"] = f"{reused} of {sum(step['tasks'] for step in steps)} tasks"
-    if retried := sum(step["retried"] for step in steps):
+    if retried := sum(step.get("retried", 0) for step in steps):
         lines["retried"] = f"{retried} times a task was given out again; run.json says why"
     lines["time"] = _times(state, pixels)
     if dashboard:

@@ -96,10 +96,8 @@ def summary(folder: str, state: dict[str, Any]) -> dict[str, str]:
         "report": f"{folder}/report.html",
         "digest": state["digest"],
     }
-    if state["retried"]:
-        lines["retried"] = (
-            f"{state['retried']} times a task was given out again; {COLLECTION} says why"
-        )
+    if retried := state.get("retried"):
+        lines["retried"] = f"{retried} times a task was given out again; {COLLECTION} says why"
     fresh = counts["images"] - counts["reused"]
     speed = f", {fresh / state['seconds_here']:.1f} images/s" if fresh else ""
     lines["time"] = f"{seconds:.1f} s{speed}"
