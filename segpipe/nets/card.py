@@ -61,15 +61,18 @@ class Architecture(Keys):
         return 2**self.depth
 
     @property
-    def halo(self) -> int:
-        """Pixels to read around a block that begins and ends at multiples of `align`.
+    def reach(self) -> int:
+        """Pixels around a block, of whole multiples of `align`, that can change its output.
 
-        A multiple of `align` that is not less than what can change such a block: 2 more than the
-        margin, 3 with bilinear interpolation, because a block's corner is not the pixel of its
-        pooling that reaches least far.
+        2 more than the margin, 3 with bilinear interpolation, because a block's corner is not the
+        pixel of its pooling that reaches least far.
         """
-        reach = self.margin + (3 if self.upsampling == "bilinear" else 2)
-        return -(-reach // self.align) * self.align
+        return self.margin + (3 if self.upsampling == "bilinear" else 2)
+
+    @property
+    def halo(self) -> int:
+        """Pixels to read around such a block, so that these begin at a multiple of `align`, too."""
+        return -(-self.reach // self.align) * self.align
 
 
 class Channel(Keys):

@@ -131,15 +131,12 @@ def _safetensors(path: str) -> ModelFile:
 
     card = load_card(path)
     shape = card.architecture
-    same = shape.padding == "same"
-    before = shape.halo if same else shape.margin
-    frame = Frame(
-        shape.align,
-        before,
+    if shape.padding == "same":
+        # computed without padding (`weights.load_unpadded`), as far as its cells look
+        frame = Frame(shape.align, shape.reach, shape.reach, cut=shape.reach - shape.margin)
+    else:
         # an unpadded network needs 4 less than a multiple of its step, see `unet.input_size`
-        after=shape.halo if same else shape.margin + 4,
-        cut=shape.halo if same else 0,
-    )
+        frame = Frame(shape.align, shape.margin, shape.margin + 4, cut=0)
     return ModelFile(
         path=path,
         format="safetensors",

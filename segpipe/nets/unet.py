@@ -200,10 +200,10 @@ def _convolutions(before: int, after: int, shape: Architecture) -> nn.Sequential
 
 def _centre(x: Tensor, like: Tensor) -> Tensor:
     """Cut the middle of x, as large as `like`."""
-    if x.shape[2:] == like.shape[2:]:  # a cut of everything would tie an exported graph to a shape
-        return x
-    top, left = ((a - b) // 2 for a, b in zip(x.shape[2:], like.shape[2:], strict=True))
-    return x[..., top : top + like.shape[2], left : left + like.shape[3]]
+    # numbers that the shape has no say in, so that an exported graph holds for other shapes, too
+    more = (int(a) - int(b) for a, b in zip(x.shape[2:], like.shape[2:], strict=True))
+    rows, columns = (slice(n // 2, n // 2 - n or None) for n in more)
+    return x if rows == columns == slice(0, None) else x[..., rows, columns]
 
 
 def _initialise(module: nn.Module) -> None:

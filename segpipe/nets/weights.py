@@ -13,6 +13,8 @@ from segpipe.nets.card import Architecture, ModelCard
 if TYPE_CHECKING:
     import torch
 
+    from segpipe.nets.unet import UNet
+
 CARD = "segpipe.card"
 """Key of the card in the file's metadata."""
 LONGEST_HEADER = 100_000_000
@@ -49,7 +51,24 @@ def save(
     part.replace(path)
 
 
-def load_network(path: str | Path) -> tuple[torch.nn.Module, ModelCard]:
+def load_unpadded(path: str | Path) -> UNet:
+    """Read a network, ready for inference, as one without padding, however it was trained.
+
+    Of a window, the inner part that no zeros of the padding reach is the same, and nothing else is
+    computed: the decoder, most of the work, leaves out the margin that the encoder needs.
+
+    Raises
+    ------
+    InputError
+        See `load_network`.
+    """
+    network, card = load_network(path)
+    unpadded = build(card.architecture.model_copy(update={"padding": "valid"}))
+    unpadded.load_state_dict(network.state_dict())
+    return unpadded.eval().requires_grad_(False)
+
+
+def load_network(path: str | Path) -> tuple[UNet, ModelCard]:
     """Read a network, ready for inference, and its card.
 
     Raises
@@ -85,7 +104,7 @@ def load_card(path: str | Path) -> ModelCard:
     return ModelCard.from_json(text, f"the model card in {path}")
 
 
-def build(shape: Architecture) -> torch.nn.Module:
+def build(shape: Architecture) -> UNet:
     """Return a network of a given shape, with random weights."""
     from segpipe.nets.unet import UNet
 

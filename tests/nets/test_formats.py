@@ -16,6 +16,7 @@ from segpipe.methods.unet import UNet, unet
 from segpipe.nets import load_model
 from segpipe.nets.backends.pytorch import as_onnx
 from segpipe.nets.files import open_model
+from segpipe.nets.weights import load_network
 from segpipe.passes import ImageInfo, run_in_memory
 from tests.nets.tiny import tiny_model
 
@@ -41,9 +42,9 @@ def package(broad: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def onnx_model(tmp_path: Path) -> Path:
-    file = open_model(tiny_model(tmp_path))
+    network, _card = load_network(tiny_model(tmp_path))
     path = tmp_path / "other.onnx"
-    path.write_bytes(as_onnx(file, 1, (96, 96)))
+    path.write_bytes(as_onnx(network, 1, (96, 96)))
     card = {
         "channels": ["c0"],
         "classes": ["background", "interior", "border"],

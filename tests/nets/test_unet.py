@@ -106,6 +106,31 @@ def test_same_padding__window_with_halo_is_the_whole(upsampling: str) -> None:
     assert (different - part).abs().max() > 1e-6, "off the grid it must not be the same"
 
 
+@pytest.mark.parametrize("kind", ["unet", "encoder-decoder"])
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
+def test_same_padding__inside_of_a_window_needs_no_padding(upsampling: str, kind: str) -> None:
+    """Weights trained with padding, computed without: the window is just as large as it has to."""
+    keys = {"depth": 2, "width": 4, "upsampling": upsampling, "kind": kind}
+    network = built(padding="same", **keys).double()
+    without = built(padding="valid", **keys).double()
+    for parameter in network.parameters():
+        parameter.data = torch.rand_like(parameter) - 0.4
+    without.load_state_dict(network.state_dict())
+    shape = network.shape
+    x = torch.rand(1, 1, 160, 160, dtype=torch.float64)
+    top, left, core, cut = 64, 48, 32, shape.reach - shape.margin
+    part = x[
+        ...,
+        top - shape.reach : top + core + shape.reach,
+        left - shape.reach : left + core + shape.reach,
+    ]
+    found = without(part)[..., cut : cut + core, cut : cut + core]
+    torch.testing.assert_close(
+        found, network(x)[..., top : top + core, left : left + core], rtol=1e-12, atol=1e-12
+    )
+    assert without(part).shape[-1] == core + 2 * cut
+
+
 def test_valid_padding__window_is_the_whole() -> None:
     network = built(depth=2, width=4, padding="valid").double()
     shape = network.shape

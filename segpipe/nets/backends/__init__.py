@@ -158,8 +158,9 @@ def exported(file: ModelFile, batch: int, window: tuple[int, int]) -> bytes:
     if file.format == "onnx":
         return bound(read_weights(file.path, file.member), file.path, batch, window)
     from segpipe.nets.backends.pytorch import as_onnx
+    from segpipe.nets.weights import load_unpadded
 
-    return as_onnx(file, batch, window)
+    return as_onnx(load_unpadded(file.path), batch, window)
 
 
 def _module(backend: str) -> Any:

@@ -17,6 +17,8 @@ from segpipe.worker import NUMBER
 if TYPE_CHECKING:
     import torch
 
+    from segpipe.nets.unet import UNet
+
 OPSET = 17
 SHAPELESS = ("transposed", "bilinear", "nearest")
 """Ways to double the resolution that export without the shape of what is doubled."""
@@ -104,18 +106,17 @@ def batch_for(file: ModelFile, window: tuple[int, int], precision: Precision) ->
     return 1 << (max(1, int(most)).bit_length() - 1)
 
 
-def as_onnx(file: ModelFile, batch: int, window: tuple[int, int]) -> bytes:
-    """Export our network for one shape of input."""
+def as_onnx(network: UNet, batch: int, window: tuple[int, int]) -> bytes:
+    """Export a network of ours for one shape of input."""
     import torch
 
     from segpipe.nets.onnx_file import bound
-    from segpipe.nets.weights import load_network
+    from segpipe.nets.unet import input_size
 
-    network, card = load_network(file.path)
-    shape = card.architecture
+    shape = network.shape
     # exporting computes the network once; a graph without shapes in it can be had of a small one
-    free = shape.padding == "same" and shape.upsampling in SHAPELESS
-    edges = (2 * shape.align,) * 2 if free else window
+    free = shape.upsampling in SHAPELESS
+    edges = (input_size(2 * shape.align, shape),) * 2 if free else window
     axes = {name: {2: "rows", 3: "columns"} for name in ("image", "outputs")} if free else None
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -123,7 +124,7 @@ def as_onnx(file: ModelFile, batch: int, window: tuple[int, int]) -> bytes:
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
-            (torch.zeros(batch, len(file.channels), *edges),),
+            (torch.zeros(batch, shape.in_channels, *edges),),
             buffer,  # type: ignore[arg-type]
             dynamo=False,
             opset_version=OPSET,
@@ -131,15 +132,15 @@ def as_onnx(file: ModelFile, batch: int, window: tuple[int, int]) -> bytes:
             output_names=["outputs"],
             dynamic_axes=axes,
         )
-    return bound(buffer.getvalue(), file.path, batch, window) if free else buffer.getvalue()
+    return bound(buffer.getvalue(), "the network", batch, window) if free else buffer.getvalue()
 
 
 def _network(file: ModelFile, choice: Choice) -> torch.nn.Module:
     import torch
 
-    from segpipe.nets.weights import load_network
+    from segpipe.nets.weights import load_unpadded
 
-    network, _card = load_network(file.path)
+    network = load_unpadded(file.path)
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[choice.precision]
     device = gpu() if choice.device == "cuda" else torch.device("cpu")
     return network.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
