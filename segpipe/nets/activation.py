@@ -135,7 +135,7 @@ def _largest(row, most):
             most[x] = max(most[x], row[k, x])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")  # a check for 0 keeps divisions single
 def _softmax(row, bits):
     most, total = row[0].copy(), np.zeros(row.shape[1], np.float32)
     _largest(row, most)
@@ -150,7 +150,7 @@ def _softmax(row, bits):
             row[k, x] /= total[x]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")  # a check for 0 keeps divisions single
 def _sigmoid(values, bits):
     for x in range(len(values)):
         values[x] = -values[x]
