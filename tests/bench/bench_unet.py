@@ -6,11 +6,16 @@
 
 The image is a mosaic of fields of nuclei, each stretched to the range of bytes. All on one core, in
 the environment of a worker; processor time, so that other work on the machine does not count; runs
-of the candidates alternate and the least of each is taken. ``bare`` is the fastest back end on
-windows that are ready, as many as the image needs; ``run`` all that a worker does: reading,
+of the candidates alternate and the least of each is taken.
+
+``bare`` is the fastest back end on windows that are ready, as many as the image needs, the very
+ones of the run; ``padded`` the same back end on the same cells with the network as it was trained,
+whose windows are computed up to their rims. ``run`` is all that a worker does: reading,
 normalisation, network, probabilities, objects, labels, table, writing, digests, pyramids, the look
-at the result and the report, which takes the same for any size. ``inference`` is what of it turns
-pixels of a file into probabilities in a store. Below, where the time of the quickest run went.
+at the result and the report. ``inference`` is what of it turns pixels of a file into classes and
+probabilities in a store, with their pyramids: what MONAI's sliding window does in memory.
+``objects`` is what comes after: all but the report, which takes the same for any size. Below, where
+the time of the quickest run went.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import tifffile
@@ -32,13 +38,17 @@ from PIL import Image
 from segpipe.config import parse
 from segpipe.engine import SerialExecutor
 from segpipe.nets import backends
-from segpipe.nets.files import open_model
+from segpipe.nets.files import ModelFile, located, open_model
+from segpipe.nets.weights import load_network
+from segpipe.nets.windows import Layout
 from segpipe.plan import Limits, make_plan
 from segpipe.processes import ONE_THREAD
 from segpipe.progress import Silent
 from segpipe.readers import open_source
 from segpipe.run import open_run
 
+Candidate = Callable[[], dict[str, float]]
+"""Does a job once; returns the seconds of its steps."""
 EDGE = 256
 """Of the images that the mosaic is made of (px)."""
 
@@ -61,10 +71,10 @@ def main() -> None:
         f"{choice.backend} {choice.precision}, {cells[0]} x {cells[1]} windows of {layout.window}"
     )
     pixels = mosaic(given.data, given.size)
-    start = backends.loaded(file, choice, layout.window, 1)
-    window = np.random.default_rng(0).random((1, 1, *layout.window)).astype(np.float32)
+    number = cells[0] * cells[1]
     candidates = {
-        "bare": lambda: {"": timed(lambda: [start(window)() for _ in range(cells[0] * cells[1])])},
+        "bare": bare(backends.loaded(file, choice, layout.window, 1), layout.window, number),
+        "padded": padded(file, choice, layout, number),
         "run": lambda: run(given.model, pixels),
         "MONAI": monai(given.model, pixels),
     }
@@ -74,14 +84,43 @@ def main() -> None:
             rows.append(candidates[name]())  # type: ignore[misc]
     # the first one compiles
     least = {name: min(rows[1:], key=lambda row: sum(row.values())) for name, rows in found.items()}
-    bare = least["bare"][""]
+    show(least, given.size**2 / 1e6)
+
+
+def show(least: dict[str, dict[str, float]], megapixels: float) -> None:
+    """Print the time of each candidate, how it compares with two of them, and a run's steps."""
     table = {name: sum(row.values()) for name, row in least.items()}
-    inference = ("ingest", "unet-statistics", "unet-network")
-    table["inference"] = sum(least["run"][name] for name in inference)
-    table |= {f"  {name}": seconds for name, seconds in least["run"].items()}
+    steps = least["run"]
+    table["inference"] = sum(steps[n] for n in ("ingest", "unet-statistics", "unet-network"))
+    table["objects"] = table["run"] - table["inference"] - steps["publish"]
+    print(f"{'':24} {'seconds':>8} {'Mpx/s':>8} {'of bare throughput':>19} {'times MONAI':>12}")
     for name, seconds in table.items():
-        speed, share = given.size**2 / seconds / 1e6, seconds / bare
-        print(f"{name:24} {seconds:7.2f} s  {speed:8.2f} Mpx/s  {share:7.1%} of bare")
+        times = f"{table['MONAI'] / seconds:12.2f}" if "MONAI" in table else ""
+        speed, share = megapixels / seconds, table["bare"] / seconds
+        print(f"{name:24} {seconds:8.2f} {speed:8.2f} {share:19.1%} {times}")
+    print("steps of the run, in shares of the time of bare")
+    for name, seconds in steps.items():
+        print(f"  {name:22} {seconds:8.2f} {seconds / table['bare']:28.1%}")
+
+
+def bare(start: backends.Start, window: tuple[int, int], number: int) -> Candidate:
+    """Return what computes some windows that are ready."""
+    batch = np.random.default_rng(0).random((1, 1, *window)).astype(np.float32)
+    return lambda: {"": timed(lambda: [start(batch)() for _ in range(number)])}
+
+
+def padded(
+    file: ModelFile, choice: backends.Choice, layout: Layout, number: int
+) -> Candidate | None:
+    """Return what computes as many windows with the padding of training, or None if it has none."""
+    network, card = load_network(file.path)
+    shape = card.architecture
+    if shape.padding != "same":
+        return None
+    window = (layout.stride[0] + 2 * shape.halo, layout.stride[1] + 2 * shape.halo)
+    with mock.patch("segpipe.nets.weights.load_unpadded", return_value=network):
+        start = backends.loaded.__wrapped__(file, choice, window, 1)
+    return bare(start, window, number)
 
 
 def timed(do: Callable[[], object]) -> float:
@@ -135,16 +174,13 @@ def run(model: str, pixels: np.ndarray) -> dict[str, float]:
         return found
 
 
-def monai(model: str, pixels: np.ndarray):  # type: ignore[no-untyped-def]
+def monai(model: str, pixels: np.ndarray) -> Candidate | None:
     """Return MONAI's sliding window with the same weights, or None if it is not there."""
     try:
         from monai.inferers import sliding_window_inference
     except ImportError:
         return None
     import torch
-
-    from segpipe.nets.files import located
-    from segpipe.nets.weights import load_network
 
     network, _card = load_network(located(model))
     torch.set_num_threads(1)
