@@ -31,10 +31,15 @@ def library() -> str:
 
 def embedded(plots: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     """Return the script that draws some plots, and for each the element that it fills."""
+    from bokeh.document import Document
     from bokeh.embed import components
 
     if not plots:
         return "", {}
+    document = Document()
+    with document.models.freeze():  # else every plot that comes has all of them looked at again
+        for plot in plots.values():
+            document.add_root(plot)
     script, places = components(dict(plots), wrap_script=False)
     names: dict[str, str] = {}
     return _named(script, names), {key: _named(place, names) for key, place in places.items()}
