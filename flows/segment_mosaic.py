@@ -24,8 +24,8 @@ from flows.steps import RETRIED, do_step, refusing
 from segpipe import session
 from segpipe.cli import shared as cli
 from segpipe.config import Config
-from segpipe.provenance import read_state
 from segpipe.run import Run
+from segpipe.state import read_state
 from segpipe.store.folder import Folder
 
 CONFIG = "configs/superpixels.yaml"

@@ -11,9 +11,10 @@ from segpipe.engine import Executor, Watch, Workload
 from segpipe.inspection import ScoreJob, SeamJob, Subject, check_seams, looked
 from segpipe.jobs import DigestJob, Levels, PyramidJob, TableJob
 from segpipe.layers import Layer, note_digest
-from segpipe.provenance import CLAIMS, compile_seconds, task_key, timestamp
+from segpipe.provenance import CLAIMS, task_key, timestamp
 from segpipe.report import write_report
 from segpipe.stage_plans import StagePlan
+from segpipe.steps import compile_seconds
 from segpipe.store import IMAGE, table_name
 from segpipe.store.ome import (
     Calibration,

@@ -1,4 +1,4 @@
-"""What ``run.json`` says: who may work in a run folder, with what, and what it took."""
+"""Who may work in a run folder, and what ``run.json`` says when a run begins."""
 
 from __future__ import annotations
 
@@ -21,18 +21,10 @@ import psutil
 import segpipe
 from segpipe.difference import difference, files_of
 from segpipe.errors import InputError
+from segpipe.state import RUN, read_state
 
 CLAIMS = "claims"
 """Who began and resumed an unfinished run: one object each, which only one process can create."""
-RUN, COLLECTION = "run.json", "collection.json"
-"""What says how far a run, or a collection of runs, is."""
-NEEDED = {
-    COLLECTION: {"state", "identity", "config", "process", "resumed"},
-    RUN: {"state", "identity", "config", "tile", "process", "labels", "resumed"},
-}
-"""Without these it is no use."""
-REASONS = 5
-"""Most reasons for retries that are written down of a step."""
 LIBRARIES = ("numpy", "numba", "zarr", "dask", "tifffile", "imagecodecs", "pyvips")
 """Libraries whose versions are written down."""
 
@@ -40,7 +32,6 @@ if TYPE_CHECKING:
     from segpipe.passes import Pass
     from segpipe.plan import Plan
     from segpipe.store.folder import Folder
-    from segpipe.tasks import Report
 
 
 def claim(folder: Folder, plan: Plan, *, resume: bool) -> dict[str, Any]:
@@ -97,101 +88,6 @@ def _is_taken(folder: Folder) -> bool:
     """Whether there is more here than claims: all that one leaves who could not begin."""
     here = folder.local
     return here is not None and here.is_dir() and any(p.name != CLAIMS for p in here.iterdir())
-
-
-def read_state(folder: Folder, document: str = RUN) -> dict[str, Any] | None:
-    """Return what ``run.json`` says; None when there is no run.
-
-    Raises
-    ------
-    InputError
-        The file is damaged.
-    """
-    try:
-        stored = folder.get_json(document)
-    except ValueError:
-        stored = {}
-    if stored is not None and not set(stored) >= NEEDED[document]:
-        raise InputError(
-            f"{folder}/{document} is damaged, so the run in {folder} cannot go on; delete the "
-            f"folder or choose another `output`"
-        )
-    return stored
-
-
-def complete_state(run: str, folder: Folder) -> dict[str, Any]:
-    """Return the state of a finished run.
-
-    Raises
-    ------
-    InputError
-        There is no run, or it is not complete.
-    """
-    state = read_state(folder)
-    if state is None:
-        raise no_run(run, folder)
-    if state["state"] != "complete":
-        raise InputError(f"the run in {run} is not complete; go on with `segpipe resume {run}`")
-    return state
-
-
-def no_run(run: str, folder: Folder) -> InputError:
-    """Return what to say of a folder that is not the folder of a run."""
-    if folder.get(COLLECTION) is not None:
-        return InputError(
-            f"{run} is a collection; give one of its images, which are runs: {run}/images/NAME"
-        )
-    return InputError(f"there is no run in {run} (no run.json)")
-
-
-def chosen_stage(state: Mapping[str, Any], stage: str | None) -> str:
-    """Return which label image of a run is meant: the last stage's unless one is named."""
-    names = list(state["labels"])
-    if stage is not None and stage not in names:
-        raise InputError(f"the run has no label image `{stage}`; it has {', '.join(names)}")
-    return stage or names[-1]
-
-
-def note_step(
-    state: dict[str, Any],
-    title: str,
-    begun: float,
-    reports: list[Report],
-    retried: Sequence[str] = (),
-) -> None:
-    """Write down what a step took: tasks done, reused and retried, seconds by phase, memory."""
-    fresh = [report.meta for report in reports if not report.reused]
-    seconds = {"read": 0.0, "compute": 0.0, "write": 0.0, "compile": 0.0}
-    for meta in fresh:
-        for phase, value in meta["seconds"].items():
-            seconds[phase] += value
-    now = time.time()
-    state["seconds_here"] = now - state["begun"]
-    state["steps"][title] = {
-        "tasks": len(reports),
-        "reused": len(reports) - len(fresh),
-        **retries(retried),
-        "wall": now - begun,
-        **seconds,
-        "peak_bytes": max((meta["peak_bytes"] for meta in fresh), default=0),
-    }
-
-
-def compile_seconds(state: Mapping[str, Any]) -> float:
-    """Return about how long a run waited for kernels: workers compile at the same time."""
-    workers = state["machine"]["workers"]
-    steps = state["steps"].values()
-    return sum(float(s["compile"]) / max(1, min(workers, s["tasks"])) for s in steps)
-
-
-def retries(reasons: Sequence[str]) -> dict[str, Any]:
-    """Return what is kept of reasons why tasks were given out again: how many, and the first.
-
-    >>> retries(["a", "b", "a"]), retries([])
-    ({'retried': 3, 'retried_after': ['a', 'b']}, {'retried': 0})
-    """
-    told = list(dict.fromkeys(reasons))[:REASONS]
-    return {"retried": len(reasons)} | ({"retried_after": told} if told else {})
 
 
 def task_key(plan: Plan, name: str, passes: Iterable[Pass], *more: int) -> str:

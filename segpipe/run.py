@@ -21,7 +21,8 @@ from segpipe.jobs import ArrayInput, LabelsInput, Levels, PassJob, SourceInput
 from segpipe.layers import Layer, layers_of
 from segpipe.passes import Pass
 from segpipe.plan import Plan
-from segpipe.provenance import claim, note_step, task_key
+from segpipe.provenance import claim, task_key
+from segpipe.steps import note_step
 from segpipe.store import IMAGE
 from segpipe.store.arrays import create_array, drop_broken_metadata
 from segpipe.store.folder import Folder

@@ -13,9 +13,9 @@ from segpipe.engine import Executor, Watch
 from segpipe.errors import InputError, RunError
 from segpipe.kernels import are_compiled
 from segpipe.plan import Limits, Plan, make_plan
-from segpipe.provenance import chosen_stage, complete_state, no_run, read_state
 from segpipe.readers import open_mask, open_source
 from segpipe.run import Run, open_run
+from segpipe.state import chosen_stage, complete_state, no_run, read_state
 from segpipe.store import IMAGE, table_name
 from segpipe.store.digest import label_digest
 from segpipe.store.folder import Folder

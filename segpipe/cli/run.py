@@ -104,8 +104,8 @@ def plan(
 
 def _work(config: Any, *, resume: bool) -> None:
     """Do a run and print what it ended with."""
-    from segpipe.provenance import read_state
     from segpipe.session import execute
+    from segpipe.state import read_state
     from segpipe.store.folder import Folder
 
     kept = f"finished tiles are kept: segpipe resume {config.output}"

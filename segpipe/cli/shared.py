@@ -76,7 +76,7 @@ def fail(error: SegpipeError) -> NoReturn:
 
 def say_stage(run: str, stage: str | None) -> None:
     """Say which label image is meant when a run has several and none was chosen."""
-    from segpipe.provenance import chosen_stage, read_state
+    from segpipe.state import chosen_stage, read_state
     from segpipe.store.folder import Folder
 
     state = None if stage is not None else read_state(Folder(run))

@@ -20,10 +20,10 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from segpipe.errors import InputError
-from segpipe.provenance import COLLECTION, RUN
 from segpipe.readers.ome_zarr import METADATA
 from segpipe.readers.open import absolute
 from segpipe.readers.places import file_system, local_path, open_place, said_plainly
+from segpipe.state import COLLECTION, RUN
 
 ENDINGS = (
     *(".tif", ".tiff", ".tf8", ".btf", ".svs", ".png", ".jpg", ".jpeg", ".jpe", ".jfif"),

@@ -40,12 +40,9 @@ from segpipe.plan import Limits
 from segpipe.progress import Silent
 from segpipe.provenance import (
     CLAIMS,
-    COLLECTION,
     beginning,
     check_alone,
     machine,
-    read_state,
-    retries,
     take_over,
     timestamp,
     versions,
@@ -54,6 +51,8 @@ from segpipe.report.gallery import write_gallery
 from segpipe.run import Step, open_run
 from segpipe.session import as_begun, no_word, prepare
 from segpipe.stage_plans import build_method
+from segpipe.state import COLLECTION, read_state
+from segpipe.steps import retries
 from segpipe.store import column_name
 from segpipe.store.columns import batches
 from segpipe.store.folder import Folder

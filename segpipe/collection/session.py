@@ -26,8 +26,8 @@ from segpipe.config import Config
 from segpipe.engine import Watch, bounded
 from segpipe.errors import InputError, RunError, SegpipeError
 from segpipe.plan import Plan
-from segpipe.provenance import COLLECTION, read_state
 from segpipe.report.gallery import reason
+from segpipe.state import COLLECTION, read_state
 from segpipe.store import column_name
 from segpipe.store.columns import batches
 from segpipe.store.folder import Folder

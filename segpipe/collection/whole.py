@@ -21,9 +21,10 @@ from segpipe.jobs import LabelsInput
 from segpipe.layers import Layer, layers_of, note_digest
 from segpipe.passes import run_in_memory
 from segpipe.plan import Plan
-from segpipe.provenance import new_state, note_step, task_key
+from segpipe.provenance import new_state, task_key
 from segpipe.run import Run, note_nothing, source_input
 from segpipe.stage_plans import StagePlan
+from segpipe.steps import note_step
 from segpipe.store import table_name
 from segpipe.store.arrays import Region, as_planes, create_array
 from segpipe.store.digest import array_digest

@@ -16,11 +16,11 @@ from segpipe.collection.whole import intact, segment_whole
 from segpipe.config import Config
 from segpipe.errors import DoesNotFit, InputError, Unavailable
 from segpipe.plan import Limits, Plan
-from segpipe.provenance import read_state
 from segpipe.quality.conditions import NAMES
 from segpipe.readers.places import open_place
 from segpipe.report import thumbnail_jpeg
 from segpipe.session import prepare
+from segpipe.state import read_state
 from segpipe.store import column_name
 from segpipe.store.folder import Folder
 from segpipe.store.space import is_full, write_error

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from segpipe.errors import InputError, RunError
 from segpipe.export.rings import PIXELS, Transform
-from segpipe.provenance import chosen_stage, complete_state
+from segpipe.state import chosen_stage, complete_state
 from segpipe.store import IMAGE
 from segpipe.store.arrays import open_array
 from segpipe.store.folder import Folder

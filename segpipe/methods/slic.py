@@ -47,6 +47,8 @@ class Slic:
 
     name: ClassVar[str] = "slic"
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
+    derived: ClassVar[dict[str, str]] = {"min_size": "smallest"}
+    """Parameters that follow from others where they are not set, and what tells their values."""
 
     def __post_init__(self) -> None:
         check_kinds(self)

@@ -18,8 +18,8 @@ from segpipe.nets.card import DISTANCE, Grouping, Normalisation, PixelSize
 from segpipe.nets.windows import Frame
 
 Activation = Literal["softmax", "sigmoid", "none"]
-SHIPPED = ("nuclei",)
-"""Names of models that come with the package."""
+SHIPPED = {"nuclei": "nuclei.safetensors", "vessels": "vessels.onnx"}
+"""Models that come with the package, and their files in `models/`."""
 UNITS = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6}
 """Micrometres."""
 PROGRAMS = (".pt", ".pth", ".ckpt", ".torch", ".pkl", ".pickle")
@@ -65,7 +65,7 @@ class ModelFile:
 
 
 def open_model(path: str | Path) -> ModelFile:
-    """Read what a model is; `nuclei` is the one that comes with the package.
+    """Read what a model is; `nuclei` and `vessels` come with the package.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def open_model(path: str | Path) -> ModelFile:
 def located(path: str | Path) -> Path:
     """Return the file that a name stands for."""
     if str(path) in SHIPPED:
-        return Path(__file__).parent / "models" / f"{path}.safetensors"
+        return Path(__file__).parent / "models" / SHIPPED[str(path)]
     place = Path(path)
     if place.suffix.lower() in PROGRAMS:
         raise InputError(
@@ -102,7 +102,7 @@ def located(path: str | Path) -> Path:
     if not place.is_file():
         raise InputError(
             f"there is no model {path}; give a file (.safetensors, .onnx, a bioimage.io rdf.yaml or"
-            f" .zip), or the name of one that comes with segpipe: {', '.join(SHIPPED)}"
+            f" .zip), or the name of one of those that come with segpipe: {', '.join(SHIPPED)}"
         )
     return place.resolve()
 

@@ -24,8 +24,6 @@ PROMISES = {
 """What `exactness` of a method means to whoever uses the labels."""
 UNSET = re.compile(r"(?:null: |, default )([^.;]+)")
 """What the meaning of a parameter says of not setting it."""
-DERIVED = {"slic": {"min_size": "smallest"}}
-"""Parameters that follow from others, if not set, and where a method tells their values."""
 TOLD = 2
 """Most reasons for the retries of a step that the page names; ``run.json`` has more."""
 PHASES = ("read", "compute", "write", "compile")
@@ -79,9 +77,9 @@ def _in_force(method: str, given: Mapping[str, Any]) -> dict[str, str]:
     for key, _type, _default, meaning in methods.parameters(kind):
         if key in unset and (says := UNSET.search(" ".join(meaning.split()))):
             found[key] = f"not set: {says[1]}"
-    for key, derived in DERIVED.get(method, {}).items():
+    for key, told in getattr(kind, "derived", {}).items():
         if key in unset:
-            found[key] = f"{getattr(kind(**given), derived)} ({found[key]})"
+            found[key] = f"{getattr(kind(**given), told)} ({found[key]})"
     return found
 
 

@@ -55,10 +55,10 @@ def bars(
     unit: str,
     *,
     whole: bool,
-    line: float | None = None,
+    line: tuple[float, str] | None = None,
     of: str = "segments",
 ) -> Any:
-    """Return a histogram with the median marked, and a line at a value that matters.
+    """Return a histogram with the median marked, and a line at a value that matters, with its name.
 
     `of` is what is counted.
     """
@@ -80,9 +80,10 @@ def bars(
         tooltips=[("", "@says"), (of, "@count")],
     )
     plot.quad(source=data, bottom=0, fill_color=BAR, line_color="white", line_width=0.5)
-    _span(plot, found.median)
-    if line is not None and found.limits[0] < line < found.limits[-1]:
-        _span(plot, line, OTHER)
+    _span(plot, found.median, "median", MARK)
+    if line is not None and found.limits[0] < line[0] < found.limits[-1]:
+        _span(plot, *line, OTHER)
+    _legend(plot, 1.25 * float(found.bars.max(initial=1)))
     return plot
 
 
@@ -169,13 +170,7 @@ def lines(on_seams: Sequence[int], elsewhere: Sequence[int]) -> Any:
             source=data, bottom=0, fill_color=colour, fill_alpha=filled, line_color=colour,
             line_width=1.5 if not filled else 0.5, legend_label=kind,
         )  # fmt: skip
-    # bars may stand anywhere: room above them for the legend
-    plot.y_range.start, plot.y_range.end = 0, 1.4 * max(highest, 0.1)
-    plot.legend.orientation = "horizontal"
-    plot.legend.label_text_font_size = "11px"
-    plot.legend.background_fill_alpha = 0.0
-    plot.legend.border_line_color = None
-    plot.legend.padding = plot.legend.margin = 2
+    _legend(plot, 1.4 * max(highest, 0.1))
     return plot
 
 
@@ -210,8 +205,18 @@ def figure_of(x: str, y: str, **options: Any) -> Any:
     return plot
 
 
-def _span(plot: Any, at: float, colour: str = MARK) -> None:
-    plot.vspan(x=[at], line_color=colour, line_dash="dashed")
+def _span(plot: Any, at: float, name: str, colour: str) -> None:
+    plot.vspan(x=[at], line_color=colour, line_dash="dashed", legend_label=name)
+
+
+def _legend(plot: Any, top: float) -> None:
+    """Style the legend, and make room for it: bars may stand anywhere, so it is above them."""
+    plot.y_range.start, plot.y_range.end = 0, top
+    plot.legend.orientation = "horizontal"
+    plot.legend.label_text_font_size = "11px"
+    plot.legend.background_fill_alpha = 0.0
+    plot.legend.border_line_color = None
+    plot.legend.padding = plot.legend.margin = 2
 
 
 def _mixed(share: float) -> str:

@@ -88,7 +88,7 @@ def _size(folder: Folder, table: str, found: Mapping[str, Any]) -> Score:
         figures,
         f"Segments must be large enough to inform: in fewer than {SMALL} pixels a standard "
         f"deviation is uncertain by more than 13 %.",
-        areas and plots.bars(areas, "area (px)", whole=True, line=SMALL),
+        areas and plots.bars(areas, "area (px)", whole=True, line=(SMALL, f"{SMALL} px")),
         note,
     )
 

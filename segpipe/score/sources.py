@@ -12,10 +12,10 @@ import numpy as np
 
 from segpipe import methods
 from segpipe.errors import InputError
-from segpipe.provenance import COLLECTION, chosen_stage, complete_state, no_run, read_state
 from segpipe.readers import SourceInfo
 from segpipe.readers.labels import LabelSource, is_vector, open_labels
 from segpipe.stage_plans import build_method
+from segpipe.state import COLLECTION, chosen_stage, complete_state, no_run, read_state
 from segpipe.store import IMAGE, table_name
 from segpipe.store.arrays import Region
 from segpipe.store.columns import batches, column_names

@@ -18,8 +18,8 @@ from typing import Any
 import neuroglancer
 
 from segpipe.errors import InputError
-from segpipe.provenance import complete_state
 from segpipe.readers import SourceInfo
+from segpipe.state import complete_state
 from segpipe.store import IMAGE
 from segpipe.store.folder import Folder
 from segpipe.view.handout import hand_out

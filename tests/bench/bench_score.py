@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from segpipe import quality
 from segpipe.methods.slic import slic
-from segpipe.provenance import NEEDED
 from segpipe.readers import SourceInfo
 from segpipe.score import Options, score_files
+from segpipe.state import NEEDED
 from segpipe.store import IMAGE
 from segpipe.store.arrays import create_array, open_array
 from segpipe.store.folder import Folder

@@ -10,15 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from segpipe.errors import InputError
 from segpipe.methods.unet import UNet, unet
 from segpipe.nets import load_model
+from segpipe.nets.backends import choose, loaded
 from segpipe.nets.backends.pytorch import as_onnx
 from segpipe.nets.files import open_model
 from segpipe.nets.weights import load_network
 from segpipe.passes import ImageInfo, run_in_memory
+from tests.nets.lwnet import built
 from tests.nets.tiny import tiny_model
+
+COLOURS = ((200.0, 60.0), (110.0, 70.0), (60.0, 30.0))
+"""Of a fundus: red, green and blue of the ground, and how much darker vessels are."""
 
 pytest.importorskip("bioimageio.spec", reason="pip install 'segpipe[nets]'")
 
@@ -55,6 +62,34 @@ def onnx_model(tmp_path: Path) -> Path:
     }
     path.with_suffix(".json").write_text(json.dumps(card))
     return path
+
+
+def test_vessels__is_the_network_of_its_authors(data: Path) -> None:
+    """The shipped file against the network built from their weights, on a photograph."""
+    weights = data / "models/lwnet_drive/weights_state_dict.npz"
+    photograph = data / "drive_retina/training/images/21_training.png"
+    if not (weights.is_file() and photograph.is_file()):
+        pytest.skip("no weights of lwnet or no photograph of a retina at hand")
+    with np.load(weights) as arrays:
+        network = built(dict(arrays))
+    image = np.asarray(Image.open(photograph))[100:292, 150:406]
+    inputs = torch.from_numpy(image.transpose(2, 0, 1)[None] / np.float32(255))
+    file = open_model("vessels")
+    start = loaded(file, choose(file, "onnxruntime", "fp32", "cpu"), image.shape[:2], 1)
+    found = start(inputs.numpy())()
+    assert found.std() > 1
+    np.testing.assert_allclose(found, network(inputs).numpy(), atol=1e-4)
+
+
+def test_vessels__config_finds_lines(tmp_path: Path) -> None:
+    """A dark curve on a bright field is a vessel, in any tiles."""
+    rows, columns = np.mgrid[:320, :352]
+    away = np.abs(rows - 160 - 60 * np.sin(columns / 50))
+    image = np.stack([top - depth * np.exp(-((away / 3) ** 2)) for top, depth in COLOURS], -1)
+    found = unet(image.astype(np.uint8), model="vessels", output="classes", backend="onnxruntime")
+    inner = (slice(40, -40), slice(40, -40))
+    assert (found[inner][away[inner] < 1.5] > 0).mean() > 0.9
+    assert (found[inner][away[inner] > 12] > 0).mean() < 0.02
 
 
 def test_bioimage__reproduces_its_test_output(broad: Path, package: Path) -> None:

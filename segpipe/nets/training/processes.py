@@ -76,6 +76,9 @@ def place(schedule: Schedule) -> Iterator[Place]:
         _join(device)
     try:
         yield Place(device, rank, processes, _dtype(schedule, device))
+        if processes > 1:
+            # who leaves while others still talk may end them, or be ended, by an abort of gloo
+            torch.distributed.barrier()
     finally:
         if processes > 1:
             torch.distributed.destroy_process_group()
