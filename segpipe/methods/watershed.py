@@ -45,7 +45,7 @@ class Watershed:
     `step` x `step`); points, [[row, column], …] or [[row, column, label], …], or a file of them
     (CSV, GeoJSON); or `segments`: of the stage, or file of labels, that this one reads. What no
     point or segment reaches stays 0."""
-    h: float = 1.0
+    h: float = 2.0
     """Minima less deep than this are flooded: Lab units per pixel for the gradient, values of the
     image for `image` (Lab units if RGB). 0: all minima stay."""
     step: int = 32
@@ -141,7 +141,7 @@ def watershed(
     altitude: Literal["gradient", "image"] = "gradient",
     sigma: float = 1.0,
     markers: Literal["minima", "grid"] | np.ndarray | Sequence[Sequence[int]] = "minima",
-    h: float = 1.0,
+    h: float = 2.0,
     step: int = 32,
     compactness: float = 0.0,
     mask: np.ndarray | None = None,
