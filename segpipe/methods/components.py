@@ -75,6 +75,7 @@ class Components:
     def _steps(self, image: ImageInfo, *, keep: bool) -> tuple[Pass, ...]:
         """Return the passes, which keep the regions or find them twice."""
         check_channel(self.channel, image)
+        self._check_background(np.dtype(image.dtype))
         same = None if self.foreground else partial(near, self.tolerance)
         return (
             Pass(
@@ -88,6 +89,17 @@ class Components:
             ),
             label_pass(image, cut=None if keep else partial(_regions, self)),
         )
+
+    def _check_background(self, dtype: np.dtype) -> None:
+        """Refuse a background that no pixel of an image of integers can have."""
+        if self.background is None or dtype.kind not in "ui":
+            return
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        if not (low <= self.background <= high and float(self.background).is_integer()):
+            raise ValueError(
+                f"background must be a whole number from {low} to {high} for an image of {dtype},"
+                f" got {self.background}; null labels every pixel"
+            )
 
     def _has_codes(self, channels: int, dtype: np.dtype) -> bool:
         """Whether the pixels of such an image are codes of their components."""

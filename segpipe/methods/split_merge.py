@@ -41,7 +41,7 @@ class SplitMerge:
     deviation: float = 12.0
     """A block whose standard deviation is greater, in any channel, is split; grey values, 0 or
     more."""
-    contrast: float = 16.0
+    contrast: float = 20.0
     """Regions merge up to this mean difference of leaves along their interface (mean over
     channels); grey values, 0 or more. 0: only equal ones merge."""
     block: int = 64
@@ -98,7 +98,7 @@ class SplitMerge:
 def split_merge(
     image: np.ndarray,
     deviation: float = 12.0,
-    contrast: float = 16.0,
+    contrast: float = 20.0,
     *,
     block: int = 64,
     channel: int | None = None,

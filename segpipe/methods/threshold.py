@@ -78,11 +78,17 @@ class Threshold:
     def _check_levels(self) -> None:
         levels = np.asarray(self.levels, np.float64)
         if self.rule == "fixed" and not (1 <= levels.size <= 254 and np.isfinite(levels).all()):
-            raise ValueError(f"fixed needs 1 to 254 levels, got {list(self.levels)}")
+            raise ValueError(
+                f"rule: fixed needs 1 to 254 levels, numbers in ascending order, got"
+                f" {list(self.levels)}; [128] makes two classes of 8 bits"
+            )
         if self.rule != "fixed" and levels.size:
-            raise ValueError(f"levels belong to rule: fixed, got them with rule: {self.rule}")
+            raise ValueError(
+                f"levels belong to rule: fixed, got {list(self.levels)} with rule: {self.rule};"
+                " leave them out, or take rule: fixed"
+            )
         if (np.diff(levels) <= 0).any():
-            raise ValueError(f"levels must ascend, got {list(self.levels)}")
+            raise ValueError(f"levels must ascend, got {list(self.levels)}; give them sorted")
 
     def _check_reach(self, dtype: np.dtype) -> None:
         """Refuse levels that no value of an image of integers can be on both sides of."""

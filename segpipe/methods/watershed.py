@@ -45,7 +45,7 @@ class Watershed:
     `step` x `step`); points, [[row, column], …] or [[row, column, label], …], or a file of them
     (CSV, GeoJSON); or `segments`: of the stage, or file of labels, that this one reads. What no
     point or segment reaches stays 0."""
-    h: float = 1.0
+    h: float = 2.0
     """Minima less deep than this are flooded: Lab units per pixel for the gradient, values of the
     image for `image` (Lab units if RGB). 0: all minima stay."""
     step: int = 32
@@ -70,7 +70,7 @@ class Watershed:
                     f"{field} must be {low} to {high}, got {getattr(self, field)}; {advice}"
                 )
         if not 0 <= self.h < np.inf:
-            raise ValueError(f"h must not be negative, got {self.h}; 0 keeps all minima")
+            raise ValueError(f"h must be 0 or more, got {self.h}; 0 keeps all minima")
         if isinstance(self.markers, str) and self.markers not in ("minima", "grid", "segments"):
             raise ValueError(
                 f"markers must be minima, grid, segments or points, got {self.markers!r}"
@@ -78,12 +78,19 @@ class Watershed:
         if not isinstance(self.markers, str):
             object.__setattr__(self, "markers", points.as_points(self.markers, "markers"))
             if not self.markers:
-                raise ValueError("markers must be at least one point [row, column], got none")
+                raise ValueError(
+                    "markers must be at least one point [row, column], got none; leave them out to"
+                    " begin at the minima"
+                )
         if not 0 <= self.compactness < np.inf:
-            raise ValueError(f"compactness must not be negative, got {self.compactness}")
+            raise ValueError(
+                f"compactness must be 0 or more, got {self.compactness}; 0 lets regions follow the"
+                " altitude alone"
+            )
         if self.compactness and self.markers == "minima":
             raise ValueError(
-                "compactness needs markers that are known before: grid, points or segments"
+                f"compactness needs markers that are known before, grid, points or segments, got"
+                f" {self.compactness} with minima; leave it out, or choose such markers"
             )
 
     @property
@@ -134,7 +141,7 @@ def watershed(
     altitude: Literal["gradient", "image"] = "gradient",
     sigma: float = 1.0,
     markers: Literal["minima", "grid"] | np.ndarray | Sequence[Sequence[int]] = "minima",
-    h: float = 1.0,
+    h: float = 2.0,
     step: int = 32,
     compactness: float = 0.0,
     mask: np.ndarray | None = None,

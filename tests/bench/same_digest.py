@@ -1,11 +1,12 @@
 """Is a result the same for any tiles, any workers, and after being stopped? Run it and see.
 
     python tests/bench/same_digest.py configs/nuclei.yaml --input mosaic.tif
-    python tests/bench/same_digest.py configs/superpixels.yaml --tiles 512 whole --workers 1 2
+    python tests/bench/same_digest.py --all --input mosaic.tif --tiles 512 whole --workers 1 2
 
-Every run is a ``segpipe run`` of its own, with real worker processes. The last two are stopped, one
-by Ctrl-C and one by ``kill -9`` of it and its workers, and gone on with by ``segpipe resume``.
-Compared are the digests of all labels and of all other maps that the method keeps.
+Every run is a ``segpipe run`` of its own, with real worker processes. The last two are stopped amid
+their tasks, one by Ctrl-C and one by ``kill -9`` of it and its workers, and gone on with by
+``segpipe resume``. Compared are the digests of all labels and of all other maps that the method
+keeps.
 """
 
 from __future__ import annotations
@@ -21,41 +22,56 @@ import time
 from pathlib import Path
 
 SEGPIPE = (sys.executable, "-m", "segpipe")
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+APART = ("collection", "membranes", "vessels")
+"""Ready configurations that `--all` leaves out: not of one image, or of a network yet to train."""
 PART = 0.4
-"""Share of a run's time after which it is stopped."""
+"""Share of a run's tasks after which it is stopped."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("config")
+    parser.add_argument("configs", nargs="*")
+    parser.add_argument("--all", action="store_true", help="every ready configuration of one image")
     parser.add_argument("--input")
     parser.add_argument("--set", action="append", default=[], help="as of segpipe run")
     parser.add_argument("--tiles", nargs="+", default=["256", "512", "[1000, 700]", "whole"])
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2, 4])
     given = parser.parse_args()
-    shared = [given.config, *(["--input", given.input] if given.input else [])]
+    configs = given.configs
+    if given.all:
+        configs = [str(p) for p in sorted(CONFIGS.glob("*.yaml")) if p.stem not in APART]
+    if not configs:
+        parser.error("name a configuration, or give --all")
+    unequal = [config for config in configs if not same(config, given)]
+    sys.exit(f"DIFFERENT: {', '.join(unequal)}" if unequal else 0)
+
+
+def same(config: str, given: argparse.Namespace) -> bool:
+    """Run a configuration in all ways; return whether one result came out."""
+    shared = [config, *(["--input", given.input] if given.input else [])]
     shared += [f"--set={change}" for change in given.set]
     runs = [(tiles, given.workers[-1]) for tiles in given.tiles]
     runs += [(given.tiles[0], workers) for workers in given.workers[:-1]]
-    seen = {}
+    seen: dict[str, tuple[tuple[str, str], ...]] = {}
+    print(config, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for number, (tiles, workers) in enumerate(runs):
             output = f"{folder}/{number}"
             begun = time.monotonic()
-            done = subprocess.Popen(
+            if subprocess.run(
                 command(shared, output, tiles, workers), stdout=subprocess.DEVNULL
-            )
-            if done.wait():
+            ).returncode:
                 sys.exit(f"the run with tiles {tiles} and {workers} workers failed")
-            seconds = time.monotonic() - begun
             seen[f"tiles {tiles}, {workers} workers"] = digests(output)
-            show(seen, f"{seconds:.0f} s")
+            show(seen, f"{time.monotonic() - begun:.0f} s")
+        tasks = int(PART * finished(f"{folder}/0"))
         for kind in (signal.SIGINT, signal.SIGKILL):
             output = f"{folder}/{kind.name}"
-            reused = stopped(command(shared, output, *runs[-1]), output, kind, PART * seconds)
+            reused = stopped(command(shared, output, *runs[0]), output, kind, tasks)
             seen[f"{kind.name} and resumed"] = digests(output)
             show(seen, f"{reused} tasks kept")
-    sys.exit(len(set(seen.values())) > 1)
+    return len(set(seen.values())) == 1
 
 
 def command(shared: list[str], output: str, tiles: str, workers: int) -> list[str]:
@@ -64,18 +80,25 @@ def command(shared: list[str], output: str, tiles: str, workers: int) -> list[st
     return [*SEGPIPE, "run", *shared, "--output", output, *settings]
 
 
-def stopped(line: list[str], output: str, kind: signal.Signals, seconds: float) -> int:
-    """Stop a run after a while, with its workers, and go on; return how many tasks were kept."""
+def stopped(line: list[str], output: str, kind: signal.Signals, tasks: int) -> int:
+    """Stop a run after so many tasks, with its workers, and go on; return how many were kept."""
     running = subprocess.Popen(
         line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    time.sleep(seconds)
-    os.killpg(running.pid, kind)
+    while running.poll() is None and finished(output) < tasks:
+        time.sleep(0.02)
+    if running.poll() is None:
+        os.killpg(running.pid, kind)
     if running.wait() == 0:
         sys.exit(f"the run was over before {kind.name} came; take a larger image")
     subprocess.run([*SEGPIPE, "resume", output], check=True, stdout=subprocess.DEVNULL)
     steps = json.loads(Path(output, "run.json").read_text())["steps"].values()
     return sum(step["reused"] for step in steps)
+
+
+def finished(output: str) -> int:
+    """Return how many tasks of a run have left a record."""
+    return sum(1 for _ in Path(output, "records").glob("*/*.npz"))
 
 
 def digests(output: str) -> tuple[tuple[str, str], ...]:

@@ -44,7 +44,8 @@ BAD: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"markers": []}, "at least one point"),
         ({"markers": "edges"}, "markers must be minima, grid, segments or points, got 'edges'"),
         ({"altitude": "depth"}, "altitude must be gradient or image, got 'depth'"),
-        ({"h": -1}, "h must not be negative, got -1"),
+        ({"h": -1}, "h must be 0 or more, got -1"),
+        ({"h": float("nan")}, "h must be 0 or more, got nan"),
         ({"step": 1}, "step must be 2 to 256, got 1"),
         ({"compactness": 2}, "compactness needs markers that are known before"),
     ],
@@ -82,6 +83,8 @@ BAD: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"tolerance": -1}, "tolerance must be 0 or more, got -1"),
         ({"channel": 7}, "channel must be 0 to 2, got 7"),
         ({"foreground": True, "background": None}, "foreground: true needs a background"),
+        ({"background": 300}, "background must be a whole number from 0 to 255 .*, got 300"),
+        ({"background": 0.5}, "background must be a whole number from 0 to 255 .*, got 0.5"),
     ],
     "split-merge": [
         ({"block": 48}, "block must be a power of two from 2 to 128, got 48"),
@@ -92,6 +95,8 @@ BAD: dict[str, list[tuple[dict[str, Any], str]]] = {
     "threshold": [
         ({"classes": 1}, "classes must be 2 to 16, got 1"),
         ({"rule": "fixed"}, "levels"),
+        ({"rule": "fixed", "levels": [float("nan")]}, "1 to 254 levels, numbers .*, got \\[nan\\]"),
+        ({"rule": "fixed", "levels": [300]}, "levels must be 0 to 254 .*, got \\[300"),
         ({"rule": "mean"}, "rule must be otsu, local or fixed, got 'mean'"),
         ({"rule": "local", "radius": 0}, "radius must be 1 to 1024, got 0"),
         ({"background": 9}, "background must be a class, 0 to 1, got 9"),

@@ -223,14 +223,14 @@ def test_segments_as_markers__are_the_same_for_every_tiling(name):
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"h": -1}, "h must not be negative"),
-        ({"h": np.nan}, "h must not be negative"),
+        ({"h": -1}, "h must be 0 or more"),
+        ({"h": np.nan}, "h must be 0 or more"),
         ({"sigma": -1}, "sigma must be 0"),
         ({"step": 1}, "step must be 2"),
         ({"markers": "maxima"}, "markers must be minima, grid, segments or points"),
         ({"markers": [(1, 2, 3, 4)]}, "markers must be points"),
         ({"compactness": 2}, "compactness needs markers"),
-        ({"compactness": -1, "markers": "grid"}, "compactness must not be negative"),
+        ({"compactness": -1, "markers": "grid"}, "compactness must be 0 or more"),
         ({"markers": []}, "at least one point"),
         ({"markers": [(3, 10)]}, r"marker 1 at \[3, 10\] is outside the image of 8 rows"),
         ({"markers": [(-1, 0)]}, "is outside the image"),
