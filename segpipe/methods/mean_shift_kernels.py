@@ -13,11 +13,11 @@ from numba import njit
 
 from segpipe.methods.mean_shift_plain import (
     COLOUR,
+    GROUP,
     LANES,
     LIFT,
     PLACE,
     plain_successor,
-    state_size,
 )
 from segpipe.methods.mean_shift_vector import vector_neighbours, vector_successor
 
@@ -51,14 +51,12 @@ def follow(planes, lattice, values, valid, place, rule, weights, colours, shift)
     across = LANES << rule[2]  # so that a row of a block is LANES pixels of each phase
     down = PIXELS // across
     most = PIXELS * (rule[0] + 1)
-    length = state_size(len(planes)) // WORD
     room = 2 * most + 1  # a last one to write to in vain
-    words = np.zeros(room * length, np.uint64)
-    fresh = np.zeros(PIXELS * length, np.uint64)
+    words = np.zeros(room * _length(planes), np.uint64)
+    states, fresh = np.zeros((2, PIXELS * _length(planes)), np.uint64)
     after = np.zeros(room, np.int32)
     table = np.full(1 << TABLE_BITS, room - 1, np.int32)
-    pixel = np.zeros((2, PIXELS), np.int32)
-    node, active, queue = np.zeros((3, PIXELS), np.int32)
+    pixel, node, active, queue, found = np.zeros((5, PIXELS), np.int32)
     order = np.arange(PIXELS).astype(np.int32)
     quick = weights.size == 0 and _is_short(rule)
     for top in range(0, height, down):
@@ -68,12 +66,11 @@ def follow(planes, lattice, values, valid, place, rule, weights, colours, shift)
             box = (top, min(height, top + down), left, min(width, left + across))
             near = (place[0] + top, place[1] + left)
             if quick:
-                _first_steps(planes, lattice, values, place, rule, box, colours, shift)
+                _first_steps(planes, lattice, values, place, rule, box, states)
             else:
-                _stay(values, box, colours, shift)
-            n = _list(valid, shift, box, quick, pixel)
-            _pack(colours, shift, place, pixel, n, fresh)
-            used = _link(fresh, n, order, node, words, length, after, table, used)
+                _stay(planes, values, place, box, across, states)
+            n = _list(planes, valid, near, box, across, quick, states, pixel, fresh)
+            used = _link(planes, fresh, n, words, after, table, used, node)
             active[:n] = order[:n]
             m = n
             for _ in range(quick, rule[0]):
@@ -81,9 +78,17 @@ def follow(planes, lattice, values, valid, place, rule, weights, colours, shift)
                     break
                 asked = _ask(node, active, m, after, queue)
                 _move(planes, lattice, near, rule, weights, words, queue, asked, fresh)
-                used = _link(fresh, asked, queue, after, words, length, after, table, used)
-                m = _advance(node, active, m, words, length, after)
-            _unpack(words, length, node, place, pixel, n, colours, shift)
+                used = _link(planes, fresh, asked, words, after, table, used, found)
+                _answer(planes, words, queue, asked, found, after)
+                m = _advance(node, active, m, after)
+            _arrive(planes, words, node, pixel, n, states)
+            _write(planes, states, near, box, across, colours, shift)
+
+
+@njit(nogil=True, cache=True, forceinline=True)
+def _length(planes):
+    """Return the number of words of a state, which the compiler knows."""
+    return -(-(COLOUR + len(planes)) // GROUP) * (GROUP // WORD)
 
 
 @njit(nogil=True, cache=True)
@@ -95,26 +100,30 @@ def _is_short(rule):
 
 
 @njit(nogil=True, cache=True)
-def _stay(values, box, colours, shift):
-    """Let the pixels of a block be where they are."""
+def _stay(planes, values, place, box, across, states):
+    """Write the states of a block's pixels."""
+    out, size = states.view(np.uint16), WORD * _length(planes)
     for y in range(box[0], box[1]):
         for x in range(box[2], box[3]):
-            shift[0, y, x] = shift[1, y, x] = 0
+            at = ((y - box[0]) * across + x - box[2]) * size
+            out[at + PLACE], out[at + PLACE + 1] = np.uint16(place[0] + y), np.uint16(place[1] + x)
             for c in range(values.shape[0]):
-                colours[c, y, x] = values[c, y, x]
+                out[at + COLOUR + c] = values[c, y, x]
 
 
 @njit(nogil=True, cache=True)
-def _first_steps(planes, lattice, values, place, rule, box, colours, shift):
-    """Move all pixels of a block one step."""
+def _first_steps(planes, lattice, values, place, rule, box, states):
+    """Write the successors of the states of a block's pixels."""
     stride, first_row, first_column, rows_there, columns_there = lattice
     _steps, radius, bits, limit = rule
     own = np.zeros((len(planes), LANES), np.uint16)
     sums = np.zeros((COLOUR + len(planes), LANES), np.uint16)
     means = np.zeros((2 + len(planes), LANES), np.int32)
+    out, size = states.view(np.uint16), WORD * _length(planes)
+    at = 0
     for y in range(box[0], box[1]):
         top, rows = _window(place[0] + y, radius, bits, rows_there)
-        for x in range(box[2], min(box[3], box[2] + (1 << bits))):
+        for x in range(box[2], box[2] + (1 << bits)):
             left = _first(place[1] + x, radius, bits)
             columns = ((place[1] + x + radius) >> bits) - left + 1
             lanes = (box[3] - x + (1 << bits) - 1) >> bits
@@ -124,32 +133,32 @@ def _first_steps(planes, lattice, values, place, rule, box, colours, shift):
             offset = (top - first_row) * stride + left - first_column
             window = (offset, stride, rows, columns, left)
             vector_neighbours(planes, window, (limit, columns_there), own, sums)
-            corner = (top << bits) - (place[0] + y), (left << bits) - (place[1] + x)
-            _means(sums, own, bits, corner, means)
-            for k in range(lanes):
-                at = u64(x + (k << bits))
-                shift[u64(0), u64(y), at] = means[u64(0), u64(k)]
-                shift[u64(1), u64(y), at] = means[u64(1), u64(k)]
-            for c in range(values.shape[0]):
-                for k in range(lanes):
-                    colours[u64(c), u64(y), u64(x + (k << bits))] = means[u64(2 + c), u64(k)]
+            _means(sums, own, bits, (top << bits, left << bits), (place[0] + y, place[1] + x), means)
+            for k in range(LANES):
+                to = u64((at + (k << bits)) * size + PLACE)
+                for j in range(2 + len(planes)):
+                    out[to + u64(j)] = means[u64(j), u64(k)]
+            at += 1
+        at += (LANES - 1) << bits
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _means(sums, own, bits, corner, means):
-    """Turn sums into shifts and mean colours, lane by lane; what sees nothing stays.
+def _means(sums, own, bits, corner, place, means):
+    """Turn sums into places and mean colours, lane by lane; what sees nothing stays.
 
     Quotients of 32-bit floats are exact enough, see `mean_shift_vector`.
     """
     one, lift = np.int32(1), np.int32(2 * LIFT)
     double = np.int32(bits + 1)
-    for k in range(LANES):  # every result is made 32 bits wide again: so it becomes vectors
-        n = np.int32(sums[u64(0), u64(k)])
-        some = np.int32(max(n, one))
-        for j in range(2):
+    for j in range(2):
+        for k in range(LANES):  # every result is made 32 bits wide again: so it becomes vectors
+            n = np.int32(sums[u64(0), u64(k)])
+            some = np.int32(max(n, one))
             above = np.int32(np.int32(np.int32(sums[u64(1 + j), u64(k)]) << double) + some)
             mean = np.int32(np.float32(above) / np.float32(np.int32(some + some)))
-            means[u64(j), u64(k)] = np.int32(np.int32(corner[j]) + mean) if n else np.int32(0)
+            beside = np.int32(j * (k << bits))
+            moved = np.int32(np.int32(corner[j]) + mean) if n else np.int32(place[j])
+            means[u64(j), u64(k)] = np.int32(moved + beside)
     for c in range(own.shape[0]):
         for k in range(LANES):
             some = np.int32(max(np.int32(sums[u64(0), u64(k)]), one))
@@ -161,48 +170,45 @@ def _means(sums, own, bits, corner, means):
 
 
 @njit(nogil=True, cache=True)
-def _list(valid, shift, box, moved, pixel):
+def _list(planes, valid, near, box, across, moved, states, pixel, listed):
     """List the pixels of a block that count and, if so wanted, have moved; return their number."""
+    length = _length(planes)
     n = 0
     for y in range(box[0], box[1]):
+        row = u64((near[0] + y - box[0]) & 0xFFFF)
         for x in range(box[2], box[3]):
-            pixel[u64(0), u64(n)] = y
-            pixel[u64(1), u64(n)] = x
-            far = (shift[u64(0), u64(y), u64(x)] | shift[u64(1), u64(y), u64(x)]) != 0
-            n += valid[u64(y), u64(x)] & (far | (not moved))
+            at = (y - box[0]) * across + x - box[2]
+            own = row | u64((near[1] + x - box[2]) & 0xFFFF) << u64(16)
+            there = states[u64(at * length)] >> u64(16 * PLACE) & u64(0xFFFFFFFF)
+            pixel[u64(n)] = at
+            for k in range(length):
+                listed[u64(n * length + k)] = states[u64(at * length + k)]
+            n += valid[u64(y), u64(x)] & ((there != own) | (not moved))
     return n
 
 
 @njit(nogil=True, cache=True)
-def _pack(colours, shift, place, pixel, n, words):
-    """Write the states that the listed pixels are in."""
-    length = words.size // PIXELS
+def _arrive(planes, words, node, pixel, n, states):
+    """Write the states that the listed pixels have ended in."""
+    length = _length(planes)
     for j in range(n):
-        y, x = u64(pixel[u64(0), u64(j)]), u64(pixel[u64(1), u64(j)])
-        row = place[0] + np.int64(y) + shift[u64(0), y, x]
-        column = place[1] + np.int64(x) + shift[u64(1), y, x]
-        word = u64(row & 0xFFFF) << u64(16 * PLACE)
-        word |= u64(column & 0xFFFF) << u64(16 * PLACE + 16)
+        q, at = node[u64(j)], pixel[u64(j)]
         for k in range(length):
-            first = WORD * k - COLOUR
-            for c in range(max(first, 0), min(first + WORD, colours.shape[0])):
-                word |= u64(colours[u64(c), y, x]) << u64(16 * (c - first))
-            words[u64(j * length + k)] = word
-            word = u64(0)
+            states[u64(at * length + k)] = words[u64(q * length + k)]
 
 
 @njit(nogil=True, cache=True)
-def _unpack(words, length, node, place, pixel, n, colours, shift):
-    """Write where the listed pixels have ended; states know their places modulo 2^16."""
-    for j in range(n):
-        y, x = u64(pixel[u64(0), u64(j)]), u64(pixel[u64(1), u64(j)])
-        at = u64(node[u64(j)]) * u64(length)
-        row, column = words[at] >> u64(16 * PLACE), words[at] >> u64(16 * PLACE + 16)
-        shift[u64(0), y, x] = np.int16(np.uint16(row) - np.uint16(place[0] + np.int64(y)))
-        shift[u64(1), y, x] = np.int16(np.uint16(column) - np.uint16(place[1] + np.int64(x)))
-        for c in range(colours.shape[0]):
-            word, bits = u64((COLOUR + c) // WORD), u64((COLOUR + c) % WORD * 16)
-            colours[u64(c), y, x] = words[at + word] >> bits & u64(0xFFFF)
+def _write(planes, states, near, box, across, colours, shift):
+    """Write a block's states as colours and shifts; states know their places modulo 2^16."""
+    found, size = states.view(np.uint16), WORD * _length(planes)
+    for y in range(box[0], box[1]):
+        for x in range(box[2], box[3]):
+            at = u64(((y - box[0]) * across + x - box[2]) * size)
+            row, column = near[0] + y - box[0], near[1] + x - box[2]
+            shift[u64(0), u64(y), u64(x)] = np.int16(found[at + u64(PLACE)] - np.uint16(row))
+            shift[u64(1), u64(y), u64(x)] = np.int16(found[at + u64(PLACE + 1)] - np.uint16(column))
+            for c in range(colours.shape[0]):
+                colours[u64(c), u64(y), u64(x)] = found[at + u64(COLOUR + c)]
 
 
 @njit(nogil=True, cache=True, forceinline=True)
@@ -242,27 +248,27 @@ def _move(planes, lattice, near, rule, weights, words, queue, m, fresh):
 
 
 @njit(nogil=True, cache=True)
-def _link(source, m, queue, goal, words, length, after, table, used):
-    """Let states of `source` be the goals of the queued; return the number of nodes."""
-    size = u64(length)
+def _link(planes, source, m, words, after, table, used, found):
+    """Find or add m states; return the number of nodes."""
+    length = u64(_length(planes))
     for e in range(m):
-        i = u64(e)
+        i = u64(e) * length
         mixed = u64(0)
         for k in range(length):
-            mixed = (mixed ^ source[i * size + u64(k)]) * u64(0x9E3779B97F4A7C15)
+            mixed = (mixed ^ source[i + u64(k)]) * u64(0x9E3779B97F4A7C15)
         slot = mixed >> u64(64 - TABLE_BITS)
         q = u64(table[slot])
         same = q < u64(used)
         for k in range(length):
-            same &= words[q * size + u64(k)] == source[i * size + u64(k)]
+            same &= words[q * length + u64(k)] == source[i + u64(k)]
         # written in any case: a wrong guess would cost more
         q = q if same else u64(used)
         for k in range(length):
-            words[q * size + u64(k)] = source[i * size + u64(k)]
+            words[q * length + u64(k)] = source[i + u64(k)]
         after[u64(used)] = UNKNOWN
         table[slot] = q
         used += 1 - same
-        goal[u64(queue[i])] = q
+        found[u64(e)] = q
     return used
 
 
@@ -272,24 +278,31 @@ def _ask(node, active, n, after, queue):
     m = 0
     for j in range(n):
         q = u64(node[u64(active[u64(j)])])
-        next_one = after[q]
+        known = after[q]
         queue[u64(m)] = q
-        m += next_one == UNKNOWN
-        after[q] = QUEUED if next_one == UNKNOWN else next_one
+        m += known == UNKNOWN
+        after[q] = QUEUED if known == UNKNOWN else known
     return m
 
 
 @njit(nogil=True, cache=True)
-def _advance(node, active, n, words, length, after):
+def _answer(planes, words, queue, m, found, after):
+    """Note the successors of the queued states, and which of them are where they were."""
+    length = _length(planes)
+    for i in range(m):
+        q, to = queue[u64(i)], found[u64(i)]
+        apart = (words[u64(q * length)] ^ words[u64(to * length)]) >> u64(16 * PLACE)
+        after[u64(q)] = to << 1 | (apart & u64(0xFFFFFFFF) == 0)
+
+
+@njit(nogil=True, cache=True)
+def _advance(node, active, n, after):
     """Move every pixel on; return how many have not come to rest at a lattice point."""
     moving = 0
-    size = u64(length)
     for j in range(n):
         i = active[u64(j)]
-        q = u64(node[u64(i)])
-        to = u64(after[q])
-        node[u64(i)] = to
+        to = after[u64(node[u64(i)])]
+        node[u64(i)] = to >> 1
         active[u64(moving)] = i
-        apart = (words[q * size] ^ words[to * size]) >> u64(16 * PLACE)
-        moving += apart & u64(0xFFFFFFFF) != 0
+        moving += 1 - (to & 1)
     return moving

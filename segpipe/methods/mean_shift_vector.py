@@ -152,7 +152,7 @@ class _Balls:
 
     def differences(self):
         """Return the sums of pixel - colour."""
-        return [self.builder.neg(self.builder.load(total)) for total in self.colours]
+        return [self.builder.load(total) for total in self.colours]
 
     def add(self, place, radius):
         """Add LANES pixels whose squared distances are below `radius`; return which."""
@@ -170,7 +170,8 @@ class _Balls:
         near = builder.icmp_unsigned("<", distance, radius)
         _add(builder, self.count, builder.zext(near, _LANES))
         for total, difference in zip(self.colours, differences, strict=True):
-            _add(builder, total, builder.select(near, difference, _ZERO))
+            nearby = builder.select(near, difference, _ZERO)
+            builder.store(builder.sub(builder.load(total), nearby), total)
         return near
 
 
@@ -250,12 +251,12 @@ def _block(builder, balls, window, rule, totals, late, top, left):
     # without the last row, which windows have or not, no branch is taken in vain
     certain = _least(builder, here, usual)
     begin = builder.add(builder.add(offset, left), builder.mul(top, stride))
-    with cgutils.for_range(builder, certain) as row:
-        balls.add(builder.add(begin, builder.mul(row.index, stride)), radius)
-        _add(builder, late, builder.load(balls.count))
-    more = builder.icmp_signed(">", here, certain)
     last = builder.add(begin, builder.mul(certain, stride))
-    balls.add(last, builder.select(more, radius, _ZERO))
+    with cgutils.for_range_slice(builder, begin, last, stride, _I64) as (place, _):
+        balls.add(place, radius)
+        _add(builder, late, builder.load(balls.count))
+    more = _splat(builder, builder.sub(here, certain))  # 1 or 0: a product is no branch
+    balls.add(last, builder.mul(radius, more))
     _add(builder, late, builder.load(balls.count))
     found = builder.load(balls.count)
     # a pixel in row i was counted certain + 1 - i times
@@ -314,23 +315,24 @@ def _round(builder, group, total, first, corner, bits, pointers):
     key, target = (
         builder.bitcast(builder.gep(p, [_I64(group * GROUP)]), _KEY.as_pointer()) for p in pointers
     )
-    count = builder.extract_element(first, _I32(0))
-    found = builder.icmp_signed(">", count, _I32(0))
-    n = _splat(builder, builder.select(found, count, _I32(1)), _SUMS)
     old = builder.load(key, align=2)
-    lift = _constant(_SUMS, [1 + 2 * LIFT] * GROUP)
-    base = builder.sub(builder.zext(old, _SUMS), _constant(_SUMS, [LIFT] * GROUP))
-    twice = builder.shl(total, _constant(_SUMS, [1] * GROUP))
+    n = builder.shuffle_vector(first, first, _constant(_SUMS, [0] * GROUP))
+    found = builder.icmp_signed(">", n, ir.Constant(_SUMS, None))
+    base = builder.sub(old, _constant(_KEY, [LIFT] * GROUP))
+    scale, lift = [2] * GROUP, [1 + 2 * LIFT] * GROUP
     if group == 0:
-        lift = _constant(_SUMS, [-2, 1, 1] + [1 + 2 * LIFT] * (GROUP - 3))  # the count: 0
-        base = builder.insert_element(base, _I32(0), _I32(0))
-        shift = _constant(_SUMS, [0] * GROUP)
+        scale[0], lift[: COLOUR] = 0, [1] * COLOUR  # the count becomes 0
+        base = builder.sub(old, _constant(_KEY, [0] * COLOUR + [LIFT] * (GROUP - COLOUR)))
+    scale, lift = _constant(_FLOATS, scale), _constant(_FLOATS, lift)
+    if group == 0:
+        twice = builder.sitofp(builder.shl(_I32(2), builder.trunc(bits, _I32)), _FLOATS.element)
         for k, at in enumerate(corner):
-            base = builder.insert_element(base, builder.trunc(at, _I32), _I32(PLACE + k))
-            shift = builder.insert_element(shift, builder.trunc(bits, _I32), _I32(PLACE + k))
-        twice = builder.shl(twice, shift)
-    above = builder.add(twice, builder.mul(n, lift))
-    below = builder.shl(n, _constant(_SUMS, [1] * GROUP))
-    quotient = builder.fdiv(builder.sitofp(above, _FLOATS), builder.sitofp(below, _FLOATS))
-    mean = builder.trunc(builder.add(base, builder.fptosi(quotient, _SUMS)), _KEY)
+            base = builder.insert_element(base, builder.trunc(at, _I16), _I32(PLACE + k))
+            scale = builder.insert_element(scale, twice, _I32(PLACE + k))
+    many = builder.sitofp(n, _FLOATS)
+    above = builder.fadd(
+        builder.fmul(builder.sitofp(total, _FLOATS), scale), builder.fmul(many, lift)
+    )
+    quotient = builder.fdiv(above, builder.fadd(many, many))
+    mean = builder.add(base, builder.trunc(builder.fptosi(quotient, _SUMS), _KEY))
     builder.store(builder.select(found, mean, old), target, align=2)
