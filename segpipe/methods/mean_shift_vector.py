@@ -321,7 +321,7 @@ def _round(builder, group, total, first, corner, bits, pointers):
     base = builder.sub(old, _constant(_KEY, [LIFT] * GROUP))
     scale, lift = [2] * GROUP, [1 + 2 * LIFT] * GROUP
     if group == 0:
-        scale[0], lift[: COLOUR] = 0, [1] * COLOUR  # the count becomes 0
+        scale[0], lift[:COLOUR] = 0, [1] * COLOUR  # the count becomes 0
         base = builder.sub(old, _constant(_KEY, [0] * COLOUR + [LIFT] * (GROUP - COLOUR)))
     scale, lift = _constant(_FLOATS, scale), _constant(_FLOATS, lift)
     if group == 0:

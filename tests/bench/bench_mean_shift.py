@@ -14,11 +14,13 @@ of its own. `quality` scores BSDS500 and 800 x 800 pixels of each photo of carro
 are classes (soil, weed, carrot): read Rec, UE and ASA there, not VI and Cov. Columns as in
 bench_quality.py.
 
-At the defaults a pixel of a photograph takes its first step over 72 sampled pixels (some 70
-instructions on 16 lanes) and 0.9 (aerial) to 1.5 further windows of about 260 instructions, since
-states are shared; packing, hashing and linking them take 100 more. So 400 to 550 instructions a
-pixel in the filter, or 30 to 40 ns at four a cycle and 3.5 GHz: what is measured is twice that.
-Outside the filter it moves about 80 bytes a pixel: arithmetic and branches bind, not memory.
+At the defaults a pixel takes its first step over 72 sampled pixels (some 70 instructions on 16
+lanes) and, since states are shared, 0.9 (aerial) to 1.5 further windows of some 240 instructions:
+two thirds for the rows, one for sums across lanes, rounding and addresses. States are compared,
+hashed and linked in about as many instructions as half a window. So 350 to 550 instructions a pixel
+in the filter, or 25 to 40 ns at four a cycle and 3.5 GHz: what is measured is twice that. Outside
+the filter it moves about 80 bytes a pixel: arithmetic and branches bind, not memory. OpenCV takes
+three channels of 8 bits only: what is measured on others is compared with its time on these.
 """
 
 import argparse
