@@ -112,7 +112,7 @@ class SeededGrowing:
             halo=self.halo,
             solve=partial(work.renew, self),
             bytes_per_pixel=70 + size,
-            cost_ns=300.0,
+            cost_ns=200.0,
         )
         rounds = [replace(grow, name=f"grow-{i}") for i in range(1, self.rounds + 1)]
         rounds[-1] = replace(
