@@ -14,8 +14,8 @@ means over annotators:
 
 Superpixels are many on purpose and keep their parameters; compare their Rec, UE and ASA at equal K, and
 PRI, VI and Cov of the others. Methods that group segments, and their peers, get the same superpixels.
-scikit-image's cut_normalized takes most of a minute for an image: rows with a star are of a few
-images, ours beside it on the same ones.
+scikit-image's cut_normalized takes most of a minute for an image with these: rows with a star get the
+larger superpixels of configs/normalised-cuts.yaml and fewer images, ours and theirs the same ones.
 
 --values prints the training images' scores for each value: what defaults are chosen by. Rec, UE and
 ASA are the better the finer a segmentation is, VI and covering, among the values that are of use,
@@ -55,10 +55,10 @@ from segpipe.methods.threshold import threshold
 from segpipe.methods.watershed import watershed
 
 SHOWN = ("Rec", "UE", "ASA", "PRI", "VI", "Cov")
-FEW = 5
-"""Images of either kind where the peer takes most of a minute for one."""
-STEP = 12
-"""Of the superpixels that others group."""
+FEW = 20
+"""Images of either kind, at most, for rows with a star."""
+STEP, COARSE = 12, 24
+"""Of the superpixels that others group; of those for rows with a star."""
 
 
 class Photo:
@@ -73,6 +73,10 @@ class Photo:
     @cached_property
     def superpixels(self):
         return slic(self.rgb, step=STEP)
+
+    @cached_property
+    def coarse(self):
+        return slic(self.rgb, step=COARSE)
 
 
 class Row(NamedTuple):
@@ -139,13 +143,13 @@ ROWS = {
         (0.005, 0.01, 0.015, 0.02, 0.03),
     ),
     "normalised-cuts *": Row(
-        lambda p, v: normalised_cuts(p.rgb, p.superpixels, threshold=v),
+        lambda p, v: normalised_cuts(p.rgb, p.coarse, threshold=v),
         "threshold",
         (0.005, 0.01, 0.015, 0.02, 0.03),
         few=True,
     ),
     "  scikit-image cut_normalized *": Row(
-        lambda p, v: peers.cut_normalized(p.rgb, p.superpixels, v),
+        lambda p, v: peers.cut_normalized(p.rgb, p.coarse, v),
         "thresh",
         (0.001, 0.005),
         few=True,
@@ -184,7 +188,7 @@ def main():
         value, trace = choose(row, few)
         chosen = f"  {row.parameter} {value}" if row.parameter else ""
         print(line(name, row, value, judged) + chosen + trace, flush=True)
-    print(f"* of {FEW} images only")
+    print(f"* superpixels of step {COARSE}, at most {FEW} images")
 
 
 def line(name, row, value, pictures):
