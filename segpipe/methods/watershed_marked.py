@@ -98,7 +98,7 @@ def fronts_pass(parameters: Watershed, image: ImageInfo) -> Pass:
         halo=_spread(parameters) + land.context(parameters),
         solve=_finish,
         bytes_per_pixel=90 + 4 * max(3, image.channels),
-        cost_ns=300.0,
+        cost_ns=200.0,
     )
 
 
