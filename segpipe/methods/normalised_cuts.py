@@ -53,7 +53,7 @@ class NormalisedCuts:
     contrast: float = 10.0
     """Difference of mean colours, in Lab units (images that are not RGB: percent of their range),
     at which the affinity of neighbours has fallen to 1/e, 0.5 to 200."""
-    threshold: float = 0.02
+    threshold: float = 0.03
     """Parts are cut as long as Ncut is at most this, 0 to 2."""
     regions: int = 0
     """At most so many regions, the clearest cuts first; 0: as many as `threshold` gives."""
@@ -102,7 +102,7 @@ def normalised_cuts(
     segments: np.ndarray,
     *,
     contrast: float = 10.0,
-    threshold: float = 0.02,
+    threshold: float = 0.03,
     regions: int = 0,
 ) -> np.ndarray:
     """Group the segments of an image by recursive normalised cuts of their graph.
