@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,10 +92,13 @@ def load_card(path: str | Path) -> ModelCard:
             length = int.from_bytes(file.read(8), "little")
             # other formats give absurd lengths
             header = json.loads(file.read(length) if length <= LONGEST_HEADER else b"")
-        text = header.get("__metadata__", {}).get(CARD)
+            text = header.pop("__metadata__", {}).get(CARD)
+            ends = [tensor["data_offsets"][1] for tensor in header.values()]
+            if os.fstat(file.fileno()).st_size != 8 + length + max(ends, default=0):
+                raise ValueError("cut short")
     except OSError as error:
         raise InputError(f"cannot read the model {path}: {error.strerror}") from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, LookupError, TypeError) as error:
         raise InputError(_no_safetensors(path)) from error
     if not isinstance(text, str):
         raise InputError(

@@ -114,11 +114,15 @@ def test_train__begins_with_a_model(discs: Path, tmp_path: Path) -> None:
     assert "began with the weights of discs, trained for " in other.card.training.notes
     assert str(tmp_path) not in other.card.to_json()
     for change, message in (
-        ({"network": {"depth": 1, "width": 4}}, "initial: .* has the architecture"),
+        (
+            {"network": {"depth": 1, "width": 3}},
+            "initial: .* it needs network.depth 2 .here 1., network",
+        ),
         ({"initial": str(tmp_path / "absent.safetensors")}, "there is no model"),
     ):
         with pytest.raises(InputError, match=message):
             train(made(given | {"initial": first["model"], "output": str(tmp_path / "3")} | change))
+        assert not (tmp_path / "3").exists(), "the corrected recipe would be refused"
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -147,7 +151,7 @@ def test_train__resumed_is_uninterrupted_bit_by_bit(discs: Path, tmp_path: Path)
 
 def test_train__another_recipe_needs_another_folder(discs: Path, tmp_path: Path) -> None:
     train(made(values(discs, tmp_path, steps=2)))
-    with pytest.raises(InputError, match="holds a training with another schedule"):
+    with pytest.raises(InputError, match="holds a training that differs in schedule"):
         train(made(values(discs, tmp_path, steps=3)))
     (tmp_path / "checkpoint.pt").write_bytes(b"damaged")
     with pytest.raises(InputError, match="damaged or no checkpoint"):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from segpipe.errors import InputError, RunError
+from segpipe.errors import RunError
 from segpipe.nets import weights
 from segpipe.nets.card import ModelCard
 from segpipe.nets.files import located
@@ -82,14 +82,7 @@ def _begun(recipe: Recipe, card: ModelCard) -> torch.nn.Module:
     """Return the network with random weights, or with those that the recipe names."""
     if recipe.initial is None:
         return weights.build(card.architecture)
-    network, theirs = weights.load_network(located(recipe.initial))
-    for what in ("architecture", "outputs"):
-        given, needed = getattr(theirs, what), getattr(card, what)
-        if given != needed:
-            raise InputError(
-                f"initial: {recipe.initial} has the {what} {given}, this recipe makes {needed};"
-                " change network and targets, or begin with another model"
-            )
+    network, _theirs = weights.load_network(located(recipe.initial))
     return network.train().requires_grad_(True)
 
 

@@ -53,6 +53,8 @@ def find(data: Data) -> list[Pair]:
         if data.table is None or pair.name in chosen
     ]
     pairs.sort(key=lambda pair: pair.name)
+    if not files:
+        raise InputError(f"data.images: there is no image in {data.images}; give another folder")
     if not any(pair.part == "train" for pair in pairs):
         raise InputError(
             f"no image of {data.images} is left to train on; check data.table and the shares"

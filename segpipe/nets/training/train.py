@@ -62,6 +62,7 @@ def train(
     card = card_of(recipe)
     found = pairs.find(recipe.data)
     folder = Path(recipe.output)
+    _check_initial(recipe, card)
     with place(recipe.schedule) as where:
         if where.first:
             _claim(folder, recipe, found)
@@ -115,6 +116,34 @@ def _grouping(recipe: Recipe) -> Grouping | None:
     return before or Grouping()
 
 
+def _check_initial(recipe: Recipe, card: ModelCard) -> None:
+    """Refuse weights of another network, before anything is written."""
+    if recipe.initial is None:
+        return
+    theirs, ours = (_keys(one) for one in (weights.load_card(located(recipe.initial)), card))
+    wrong = [
+        f"{key} {json.dumps(value)} (here {json.dumps(ours[key])})"
+        for key, value in theirs.items()
+        if value != ours[key]
+    ]
+    if wrong:
+        raise InputError(
+            f"initial: {recipe.initial} is another network than this recipe makes, it needs"
+            f" {', '.join(wrong)}; set these, or begin with another model"
+        )
+
+
+def _keys(card: ModelCard) -> dict[str, Any]:
+    """Return what of a recipe decides the shape of its network, as the recipe has it."""
+    shape = card.architecture.model_dump(mode="json", exclude={"in_channels", "out_channels"})
+    return {
+        **{f"network.{key}": value for key, value in shape.items()},
+        "targets.classes": list(card.classes),
+        "targets.distance": card.distance,
+        "number of channels": len(card.channels),
+    }
+
+
 def _claim(folder: Path, recipe: Recipe, found: list[pairs.Pair]) -> None:
     """Take a new folder, or one of this very training."""
     path, mine = folder / RECIPE, recipe.model_dump(mode="json", exclude=FREE)
@@ -126,8 +155,8 @@ def _claim(folder: Path, recipe: Recipe, found: list[pairs.Pair]) -> None:
         if theirs != mine:
             keys = sorted(key for key in mine if mine[key] != theirs.get(key))
             raise InputError(
-                f"{folder} holds a training with another {', '.join(keys)}; give a new output, or"
-                " the same values to go on with it"
+                f"{folder} holds a training that differs in {', '.join(keys)}; give a new output,"
+                " or the same values to go on with it"
             )
         return
     if folder.exists() and any(folder.iterdir()):
