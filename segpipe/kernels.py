@@ -28,11 +28,12 @@ def are_compiled(method: type[Any]) -> bool:
     """Whether an earlier run left the kernels of `method` in Numba's cache.
 
     Those that stand in modules named after the method's (``slic_clusters`` belongs to ``slic``) are
-    looked for; what methods share comes with any of them.
+    looked for; what methods share comes with any of them. A method whose kernels stand elsewhere
+    says where, by `compiles`.
     """
-    found = False
+    found, homes = False, (method.__module__, *getattr(method, "compiles", ()))
     for name, module in sys.modules.items():
-        if not name.startswith(method.__module__):
+        if not name.startswith(homes):
             continue
         for kernel in vars(module).values():
             if hasattr(kernel, "stats") and kernel.__module__ == name:

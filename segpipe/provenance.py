@@ -21,7 +21,7 @@ import psutil
 import segpipe
 from segpipe.difference import difference, files_of
 from segpipe.errors import InputError
-from segpipe.state import RUN, read_state
+from segpipe.state import COLLECTION, RUN, read_state
 
 CLAIMS = "claims"
 """Who began and resumed an unfinished run: one object each, which only one process can create."""
@@ -71,8 +71,7 @@ def take_over(
         check(stored)
     elif _is_taken(folder):
         raise InputError(
-            f"the output folder {folder} holds files that are no segpipe run; choose another "
-            f"`output`"
+            f"the output folder {folder} holds {_held(folder)}; choose another `output`"
         )
     folder.check_writable()
     _take(folder, stored["resumed"] + 1 if stored else 0, state["process"])
@@ -82,6 +81,15 @@ def take_over(
         state["seconds_before"] = stored["seconds_before"] + stored["seconds_here"]
     folder.put_json(document, state)
     return state
+
+
+def _held(folder: Folder) -> str:
+    """Say what else an output folder holds."""
+    if folder.get(RUN) is not None:
+        return "the run of a single image"
+    if folder.get(COLLECTION) is not None:
+        return "a collection of runs"
+    return "files that are no segpipe run"
 
 
 def _is_taken(folder: Folder) -> bool:

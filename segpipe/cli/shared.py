@@ -37,7 +37,7 @@ Input = Annotated[
 OutputPath = Annotated[str | None, typer.Option(help="Folder of the run, instead of the YAML's.")]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override any key, e.g. tiles.size=512."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Override any key of the YAML."),
 ]
 ClusterOption = Annotated[
     str | None,

@@ -79,6 +79,8 @@ class UNet:
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
     partial: ClassVar[bool] = True
     """Pixels stay unlabelled: the background."""
+    compiles: ClassVar[tuple[str, ...]] = ("segpipe.methods.instances",)
+    """Modules with kernels that do not stand beside this one."""
 
     def __post_init__(self) -> None:
         for field, low, high, advice in (
