@@ -38,6 +38,8 @@ COLOURS: tuple[Colour, ...] = (
 """Borders get the one of these that the image has least of."""
 CLOSE = 0.05
 """Share of the pixels that may be close to the colour of borders."""
+MOST = 0.5
+"""Share of pixels in no segment from which on they are background."""
 MARK, RIM = 7, 3
 """Width of the line round a segment that a place is about, and of its rim (half pixels)."""
 VEIL, DARK = (255, 255, 255), (0, 0, 0)
@@ -55,8 +57,9 @@ class Picture:
     height: int
     outlined: bool
     """Segments are large enough to be outlined."""
-    unlabelled: bool
-    """Some pixels belong to no segment."""
+    striped: bool
+    """Pixels that belong to no segment are striped. Of outlined objects on a background they are
+    not: stripes would hide what was missed."""
 
 
 @dataclass(frozen=True)
@@ -181,26 +184,27 @@ def _picture(
     outlined: bool,
     marked: int | None = None,
 ) -> Picture:
-    unlabelled = bool((labels == 0).any())
+    rest = float((labels == 0).mean())
+    striped = rest > 0 and not (outlined and rest > MOST)
     layer = None
-    if outlined or unlabelled:
-        drawn = _layer(labels, colour, outlined=outlined, marked=marked)
+    if outlined or striped:
+        drawn = _layer(labels, colour, outlined=outlined, striped=striped, marked=marked)
         layer = data_uri(drawn, "PNG", bits=2 if marked is None else 4)
     shown = Image.fromarray(image)
     pixels = data_uri(shown, "JPEG", quality=88)
-    return Picture(pixels, layer, shown.width, shown.height, outlined, unlabelled)
+    return Picture(pixels, layer, shown.width, shown.height, outlined, striped)
 
 
 def _layer(
-    labels: np.ndarray, colour: Colour, *, outlined: bool, marked: int | None
+    labels: np.ndarray, colour: Colour, *, outlined: bool, striped: bool, marked: int | None
 ) -> Image.Image:
-    """Return a transparent picture of twice the size with borders and stripes over label 0.
+    """Return a transparent picture of twice the size with borders, and stripes over label 0.
 
     Round the segment `marked` there is a line of its own, outside of it, with a dark rim.
     """
     fine = labels.repeat(2, axis=0).repeat(2, axis=1)
     y, x = np.ogrid[: fine.shape[0], : fine.shape[1]]
-    layer = ((fine == 0) & ((x + y) % 16 < 3)).astype(np.uint8) * 2
+    layer = ((fine == 0) & ((x + y) % 16 < 3) & striped).astype(np.uint8) * 2
     if outlined:
         layer[border_mask(fine)] = 1
     if marked is not None:
