@@ -184,7 +184,8 @@ def _label(parameters: Components, window: Window) -> tuple[np.ndarray, int]:
     """Return the regions of a tile's core, uint32 0..n by first pixel, and n."""
     image = _seen(parameters, window)
     valid = known(image, window.core("mask") if "mask" in window.arrays else None)
-    none = _value(parameters.background, image.dtype)
+    given = parameters.background
+    none = None if given is None else image.dtype.type(given).item()
     codes = image[:, :, 0]
     plain = parameters._has_codes(image.shape[2], image.dtype)
     if plain and not parameters.foreground and (valid is None or none is not None):
@@ -199,12 +200,3 @@ def _label(parameters: Components, window: Window) -> tuple[np.ndarray, int]:
         codes = np.ones(image.shape[:2], np.uint8) if valid is None else valid.view(np.uint8)
         return label_codes(codes, parameters.connectivity, 0)
     return label_zones(image, valid, parameters.tolerance, parameters.connectivity)
-
-
-def _value(background: float | None, dtype: np.dtype) -> float | None:
-    """Return the background as a pixel; None if there is none or no pixel can have that value."""
-    if background is None or dtype.kind == "f":
-        return background
-    limits = np.iinfo(dtype)
-    fits = background == int(background) and limits.min <= background <= limits.max
-    return int(background) if fits else None

@@ -183,9 +183,9 @@ def watershed(
     Examples
     --------
     >>> valleys = np.array([[1, 0, 5, 0, 1, 2, 1]], np.uint8)
-    >>> watershed(valleys, altitude="image", sigma=0).tolist()
+    >>> watershed(valleys, altitude="image", sigma=0, h=1).tolist()
     [[1, 1, 2, 2, 2, 2, 3]]
-    >>> watershed(valleys, altitude="image", sigma=0, h=3).tolist()
+    >>> watershed(valleys, altitude="image", sigma=0).tolist()
     [[1, 1, 2, 2, 2, 2, 2]]
     >>> watershed(valleys, altitude="image", sigma=0, markers=[(0, 6)]).tolist()
     [[1, 1, 1, 1, 1, 1, 1]]

@@ -127,7 +127,9 @@ def test_edges(image: np.ndarray, expected: list) -> None:
 def test_background__that_no_pixel_can_have() -> None:
     image = np.array([[0, 1]], np.uint8)
     for background in (-1, 0.5, 300):
-        assert components(image, background=background).tolist() == [[1, 2]]
+        with pytest.raises(ValueError, match="null labels every pixel"):
+            components(image, background=background)
+    assert components(image, background=None).tolist() == [[1, 2]]
 
 
 @pytest.mark.parametrize("size", [(64, 64), (133, 100), (57, 90)])
