@@ -39,5 +39,5 @@ def test_flow__trains_goes_on_and_says_so(tmp_path: Path) -> None:
     rows = {row["what"]: row["value"] for row in json.loads(pages["training"])}
     assert rows == result
     assert train_unet(str(config)) == result, "a finished training stays as it is"
-    with pytest.raises(InputError, match="another schedule"):
+    with pytest.raises(InputError, match="differs in schedule"):
         train_unet.with_options(retries=0)(str(config), set=["schedule.steps=9"])
