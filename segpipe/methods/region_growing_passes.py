@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from segpipe.colour import known
-from segpipe.methods import points
-from segpipe.methods.region_growing_kernels import calm_seeds, claim, within
+from segpipe.methods.region_growing_kernels import claim, within
+from segpipe.methods.seeds import seeds_in_core
 from segpipe.passes import Output, Record, Window
 from segpipe.regions import join, rank
 from segpipe.regions.label import label_codes, label_zones
@@ -36,20 +36,9 @@ def _pixels(
 def find(parameters: RegionGrowing, window: Window, _part: None) -> Output:
     """Find the seeds of a tile and their values."""
     image, valid = _pixels(parameters, dict(window.arrays))
-    origin, core = window.tile.window.start, window.tile.core
-    if parameters.seeds:
-        places, numbers = points.places(parameters.seeds), points.numbers(parameters.seeds)
-        inside = ((places >= core.start) & (places < core.stop)).all(axis=1)
-        places, numbers = places[inside], numbers[inside]
-    else:
-        places = calm_seeds(image, valid, origin, core, parameters.step)
-        across = -(-window.grid.shape[1] // parameters.step)
-        numbers = places[:, 0] // parameters.step * across + places[:, 1] // parameters.step
-    at = places[:, 0] - origin[0], places[:, 1] - origin[1]
-    if valid is not None:
-        counts = valid[at]
-        places, numbers, at = places[counts], numbers[counts], (at[0][counts], at[1][counts])
-    return Output(record={"place": places, "number": numbers, "seed": image[at]})
+    places, numbers = seeds_in_core(parameters, window, image, valid)
+    values = image[tuple((places - window.tile.window.start).T)]
+    return Output(record={"place": places, "number": numbers, "seed": values})
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ import numpy as np
 
 from segpipe import colour
 from segpipe.colour import known
-from segpipe.methods import points
-from segpipe.methods.region_growing_kernels import calm_seeds
+from segpipe.methods.seeds import seeds_in_core
 from segpipe.passes import Output, Record, Window
 from segpipe.regions import fronts, owners
 from segpipe.tiles import Grid, Tile
@@ -63,19 +62,10 @@ class Seeds:
 
 def find(parameters: SeededGrowing, window: Window, scale: colour.Scaling | None) -> Output:
     """Find the seeds of a tile and the colours of the pixels round them."""
-    image, (origin, core) = window.arrays["image"], (window.tile.window.start, window.tile.core)
+    image, origin = window.arrays["image"], window.tile.window.start
     valid = known(image, window.arrays.get("mask"))
-    if parameters.seeds:
-        place, label = points.places(parameters.seeds), points.numbers(parameters.seeds)
-        inside = ((place >= core.start) & (place < core.stop)).all(axis=1)
-        place, label = place[inside], label[inside]
-    else:
-        place = calm_seeds(image, valid, origin, core, parameters.step)
-        across = -(-window.grid.shape[1] // parameters.step)
-        label = place[:, 0] // parameters.step * across + place[:, 1] // parameters.step
+    place, label = seeds_in_core(parameters, window, image, valid)
     inside = np.ones(image.shape[:2], bool) if valid is None else valid
-    here = inside[tuple((place - origin).T)]
-    place, label = place[here], label[here]
     planes = colour.planes(image, UNIT, scale)
     sums = np.zeros((len(place), 1 + len(planes)), np.int64)
     for dy in (-1, 0, 1):
