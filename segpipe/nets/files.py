@@ -102,7 +102,7 @@ def located(path: str | Path) -> Path:
     if not place.is_file():
         raise InputError(
             f"there is no model {path}; give a file (.safetensors, .onnx, a bioimage.io rdf.yaml or"
-            f" .zip), train one (segpipe train), or name one that comes with segpipe:"
+            " .zip), train one (segpipe train), or name one that comes with segpipe:"
             f" {', '.join(SHIPPED)}"
         )
     return place.resolve()

@@ -63,10 +63,8 @@ def load_unpadded(path: str | Path) -> UNet:
     InputError
         See `load_network`.
     """
-    network, card = load_network(path)
-    unpadded = build(card.architecture.model_copy(update={"padding": "valid"}))
-    unpadded.load_state_dict(network.state_dict())
-    return unpadded.eval().requires_grad_(False)
+    card, tensors = _read(path)
+    return _filled(card.architecture.model_copy(update={"padding": "valid"}), tensors, path)
 
 
 def load_network(path: str | Path) -> tuple[UNet, ModelCard]:
@@ -79,10 +77,7 @@ def load_network(path: str | Path) -> tuple[UNet, ModelCard]:
         of the network that the card describes, or not finite. Nothing in the file is executed.
     """
     card, tensors = _read(path)
-    network = build(card.architecture)
-    _check(tensors, network.state_dict(), path)
-    network.load_state_dict(tensors)
-    return network.eval().requires_grad_(False), card
+    return _filled(card.architecture, tensors, path), card
 
 
 def load_card(path: str | Path) -> ModelCard:
@@ -113,6 +108,14 @@ def build(shape: Architecture) -> UNet:
     from segpipe.nets.unet import UNet
 
     return UNet(shape)
+
+
+def _filled(shape: Architecture, tensors: dict[str, torch.Tensor], path: str | Path) -> UNet:
+    """Return a network of a given shape with the weights of a file, ready for inference."""
+    network = build(shape)
+    _check(tensors, network.state_dict(), path)
+    network.load_state_dict(tensors)
+    return network.eval().requires_grad_(False)
 
 
 def _stored(value: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
