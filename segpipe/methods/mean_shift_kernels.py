@@ -16,11 +16,11 @@ from numba import njit
 
 from segpipe.methods.mean_shift_plain import (
     COLOUR,
-    GROUP,
     LANES,
     LIFT,
     PLACE,
     plain_successor,
+    state_size,
 )
 from segpipe.methods.mean_shift_vector import vector_neighbours, vector_successor
 
@@ -91,7 +91,7 @@ def follow(planes, lattice, values, valid, place, rule, weights, colours, shift)
 @njit(nogil=True, cache=True, forceinline=True)
 def _length(planes):
     """Return the number of words of a state, which the compiler knows."""
-    return -(-(COLOUR + len(planes)) // GROUP) * (GROUP // WORD)
+    return state_size(len(planes)) // WORD
 
 
 @njit(nogil=True, cache=True)
