@@ -24,7 +24,8 @@ from pathlib import Path
 SEGPIPE = (sys.executable, "-m", "segpipe")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 APART = ("collection", "membranes", "vessels")
-"""Ready configurations that `--all` leaves out: not of one image, or of a network yet to train."""
+"""Ready configurations that `--all` leaves out: not of one image, of a network yet to train, or of
+photographs of retinas."""
 PART = 0.4
 """Share of a run's tasks after which it is stopped."""
 
