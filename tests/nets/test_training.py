@@ -440,6 +440,28 @@ def test_read__numbers_of_classes(tmp_path: Path) -> None:
     data = recipe.Data(
         images=str(tmp_path / "images"), labels=str(tmp_path / "labels"), kind="classes",
         values=(255, 0, 7), validation=0, test=0,
+def test_pairs__weight(discs: Path, tmp_path: Path) -> None:
+    """Crops are drawn as often as the table says; the same training has the same weights."""
+    table = tmp_path / "table.csv"
+    table.write_text("name,part,weight\n0,train,\n1,train,1e9\n2,validation,\n")
+    given = values(discs, tmp_path / "run", steps=1) | {"augmentation": NOTHING}
+    given["data"]["table"] = str(table)
+    chosen = made(given)
+    found, card = pairs.find(chosen.data), card_of(chosen)
+    assert [pair.weight for pair in found] == [1, 1e9, 1]
+    samples = load(found[:2], chosen, card)
+    for crop in Batches(samples, chosen, card).batch(0).inputs:
+        np.testing.assert_allclose(crop, samples[1].inputs, atol=1e-5)
+    train(chosen)
+    table.write_text("name,part,weight\n0,train,\n1,train,5\n2,validation,\n")
+    with pytest.raises(InputError, match="holds a training that differs in weights"):
+        train(chosen)
+    for wrong in ("0", "-1", "often", "inf"):
+        table.write_text(f"name,weight\n0,{wrong}\n")
+        with pytest.raises(InputError, match=f"weight of `0` is `{wrong}`; weights are numbers"):
+            pairs.find(chosen.data)
+
+
     )  # fmt: skip
     (pair,) = pairs.find(data)
     assert np.array_equal(

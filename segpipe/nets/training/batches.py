@@ -31,6 +31,8 @@ class Sample:
     """(H, W) bool: where labels count."""
     soft: np.ndarray
     """(2, H, W) float16: distance, and the weight of the pixel."""
+    weight: float = 1.0
+    """How often crops are taken from it, next to others of its size."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def _prepared(pair: pairs.Pair, recipe: Recipe, card: ModelCard) -> Sample:
         1
         + targets.border_weights(labels, of.border_weight, of.border_sigma, inside=of.border_inside)
     )
-    return Sample(pair.name, inputs, labels, counts, soft)
+    return Sample(pair.name, inputs, labels, counts, soft, pair.weight)
 
 
 class Batches:
@@ -93,7 +95,7 @@ class Batches:
         self.centre = slice(lost, self.edge - lost)
         self.augment = Augmenter(recipe.augmentation, self.edge)
         # an image with four times the pixels has twice the share of the crops
-        share = np.sqrt([sample.labels.size for sample in samples])
+        share = np.array([sample.weight * sample.labels.size**0.5 for sample in samples])
         self.share = share / share.sum()
 
     def batch(self, step: int) -> Batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,8 @@ class Pair:
     part: str
     box: Box | None = None
     """Block of the image; None: all of it."""
+    weight: float = 1.0
+    """How often crops are taken from it, next to others of its size."""
 
 
 def find(data: Data) -> list[Pair]:
@@ -47,9 +50,9 @@ def find(data: Data) -> list[Pair]:
     files = list(_files(data))
     chosen = _chosen(data, {pair.name for pair in files})
     pairs = [
-        replace(pair, group=group, part=part or _part(group, data))
+        replace(pair, group=group, part=part or _part(group, data), weight=weight)
         for pair in files
-        for group, part in [chosen.get(pair.name, (pair.group, ""))]
+        for group, part, weight in [chosen.get(pair.name, (pair.group, "", 1.0))]
         if data.table is None or pair.name in chosen
     ]
     pairs.sort(key=lambda pair: pair.name)
@@ -133,8 +136,8 @@ def _blocks(data: Data) -> Iterator[Pair]:
         yield Pair(name, data.images, data.labels, name, "", tile.core)
 
 
-def _chosen(data: Data, known: set[str]) -> dict[str, tuple[str, str]]:
-    """Return group and part by name, as the table says."""
+def _chosen(data: Data, known: set[str]) -> dict[str, tuple[str, str, float]]:
+    """Return group, part and weight by name, as the table says."""
     if data.table is None:
         return {}
     try:
@@ -153,12 +156,26 @@ def _chosen(data: Data, known: set[str]) -> dict[str, tuple[str, str]]:
             raise InputError(
                 f"data.table: part of `{name}` is `{part}`; parts are {', '.join(PARTS)}"
             )
-        found[name] = (row.get("group") or name, part)
+        found[name] = (row.get("group") or name, part, _weight(row, data))
     return found
 
 
 def _part(group: str, data: Data) -> str:
     """Draw the part of a group: from its name, so that new images move no old one."""
+def _weight(row: dict[str, str], data: Data) -> float:
+    text = row.get("weight") or "1"
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not 0 < weight < math.inf:
+        raise InputError(
+            f"data.table {data.table}: weight of `{row['name']}` is `{text}`; weights are numbers"
+            " above 0"
+        )
+    return weight
+
+
     digest = hashlib.sha256(f"{SPLIT_SEED}/{group}".encode()).digest()
     draw = int.from_bytes(digest[:8], "big") / 2**64
     if draw < data.test:

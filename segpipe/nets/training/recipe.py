@@ -25,8 +25,8 @@ class Data(Keys):
     """What the labels number: objects, or classes (0 is the first class)."""
     table: str | None = None
     """CSV that chooses images: a column `name` (of the file, without suffix), and if wanted
-    `group` (images of a group, say of one slide, go to one part) and `part` (train, validation,
-    test)."""
+    `group` (images of a group, say of one slide, go to one part), `part` (train, validation, test)
+    and `weight` (how often crops are taken from it, others 1)."""
     validation: Share = 0.1
     """Share of groups kept for choosing: when to stop, and thresholds."""
     test: Share = 0.1
