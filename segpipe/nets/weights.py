@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CARD = "segpipe.card"
 """Key of the card in the file's metadata."""
+FIRST = "encoder.0.0.weight"
+"""The convolution that sees the channels of the image."""
 LONGEST_HEADER = 100_000_000
 """Bytes; safetensors itself has this limit."""
 
@@ -78,6 +80,26 @@ def load_network(path: str | Path) -> tuple[UNet, ModelCard]:
     """
     card, tensors = _read(path)
     return _filled(card.architecture, tensors, path), card
+
+
+def load_spread(path: str | Path, channels: int) -> UNet:
+    """Read a network for images of other channels, to train it on.
+
+    What the first convolution learnt of its channels is shared by all equally: an image that shows
+    the same in each gives what one of that kind gave before.
+
+    Raises
+    ------
+    InputError
+        See `load_network`.
+    """
+    card, tensors = _read(path)
+    _check(tensors, build(card.architecture).state_dict(), path)
+    shape = card.architecture.model_copy(update={"in_channels": channels})
+    if channels != card.architecture.in_channels:
+        together = tensors[FIRST].float().sum(1, keepdim=True)
+        tensors[FIRST] = together.repeat(1, channels, 1, 1) / channels
+    return _filled(shape, tensors, path)
 
 
 def load_card(path: str | Path) -> ModelCard:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from segpipe.config import dump
 from segpipe.errors import InputError
-from segpipe.nets import load_model
+from segpipe.nets import load_model, weights
 from segpipe.nets.training import loop, pairs, recipe, targets
 from segpipe.nets.training.augment import Augmenter
 from segpipe.nets.training.batches import Batches, class_weights, load
@@ -123,6 +123,23 @@ def test_train__begins_with_a_model(discs: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             train(made(given | {"initial": first["model"], "output": str(tmp_path / "3")} | change))
         assert not (tmp_path / "3").exists(), "the corrected recipe would be refused"
+
+
+def test_train__begins_with_a_model_of_other_channels(discs: Path, tmp_path: Path) -> None:
+    """What one channel taught is shared by three: grey in colour gives what it gave."""
+    first = train(made(values(discs, tmp_path / "first", steps=3)))
+    one, _card = weights.load_network(first["model"])
+    three = weights.load_spread(first["model"], 3)
+    grey = torch.rand(1, 1, 32, 32)
+    torch.testing.assert_close(three(grey.repeat(1, 3, 1, 1)), one(grey), atol=1e-5, rtol=0)
+    given = values(discs, tmp_path / "second", steps=1)
+    given["data"]["colour"] = True
+    colours = {"channels": ["red", "green", "blue"], "initial": first["model"]}
+    model = load_model(train(made(given | colours))["model"])
+    image = np.asarray(Image.open(discs / "images/0.png"))
+    assert model.predict(np.stack([image] * 3, axis=2)).shape == (64, 64, 4)
+    with pytest.raises(InputError, match="needs 3 channel"):
+        model.predict(image)
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -423,23 +440,6 @@ def test_pairs__ome_zarr_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (covered == 1).all()
 
 
-def test_pairs__missing_files(tmp_path: Path) -> None:
-    write_discs(tmp_path, 2, 16)
-    images, labels = str(tmp_path / "images"), str(tmp_path / "labels")
-    with pytest.raises(InputError, match=r"data.labels: there is no"):
-        pairs.find(recipe.Data(images=images, labels=str(tmp_path / "absent")))
-    (tmp_path / "labels/1.png").unlink()
-    with pytest.raises(InputError, match=r"1.png has no labels"):
-        pairs.find(recipe.Data(images=images, labels=labels))
-
-
-def test_read__numbers_of_classes(tmp_path: Path) -> None:
-    write_discs(tmp_path, 1, 16)
-    numbers = np.array([[255, 0, 7]] * 16, np.uint8).repeat(6, axis=1)[:, :16]
-    Image.fromarray(numbers).save(tmp_path / "labels/0.png")
-    data = recipe.Data(
-        images=str(tmp_path / "images"), labels=str(tmp_path / "labels"), kind="classes",
-        values=(255, 0, 7), validation=0, test=0,
 def test_pairs__weight(discs: Path, tmp_path: Path) -> None:
     """Crops are drawn as often as the table says; the same training has the same weights."""
     table = tmp_path / "table.csv"
@@ -462,6 +462,23 @@ def test_pairs__weight(discs: Path, tmp_path: Path) -> None:
             pairs.find(chosen.data)
 
 
+def test_pairs__missing_files(tmp_path: Path) -> None:
+    write_discs(tmp_path, 2, 16)
+    images, labels = str(tmp_path / "images"), str(tmp_path / "labels")
+    with pytest.raises(InputError, match=r"data.labels: there is no"):
+        pairs.find(recipe.Data(images=images, labels=str(tmp_path / "absent")))
+    (tmp_path / "labels/1.png").unlink()
+    with pytest.raises(InputError, match=r"1.png has no labels"):
+        pairs.find(recipe.Data(images=images, labels=labels))
+
+
+def test_read__numbers_of_classes(tmp_path: Path) -> None:
+    write_discs(tmp_path, 1, 16)
+    numbers = np.array([[255, 0, 7]] * 16, np.uint8).repeat(6, axis=1)[:, :16]
+    Image.fromarray(numbers).save(tmp_path / "labels/0.png")
+    data = recipe.Data(
+        images=str(tmp_path / "images"), labels=str(tmp_path / "labels"), kind="classes",
+        values=(255, 0, 7), validation=0, test=0,
     )  # fmt: skip
     (pair,) = pairs.find(data)
     assert np.array_equal(

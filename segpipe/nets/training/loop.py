@@ -82,7 +82,7 @@ def _begun(recipe: Recipe, card: ModelCard) -> torch.nn.Module:
     """Return the network with random weights, or with those that the recipe names."""
     if recipe.initial is None:
         return weights.build(card.architecture)
-    network, _theirs = weights.load_network(located(recipe.initial))
+    network = weights.load_spread(located(recipe.initial), card.architecture.in_channels)
     return network.train().requires_grad_(True)
 
 

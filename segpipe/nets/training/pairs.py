@@ -88,6 +88,8 @@ def read(pair: Pair, data: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         counts &= numbers != data.ignore
     if data.grey and pixels.shape[2] > 1:
         pixels = pixels.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
+    if data.colour and pixels.shape[2] == 1:
+        pixels = pixels.repeat(3, axis=2)
     numbers = np.where(counts, numbers, 0).astype(np.int32)
     if data.values is not None:
         numbers = _classes(np.where(counts, numbers, data.values[0]), data.values, pair)
@@ -160,8 +162,6 @@ def _chosen(data: Data, known: set[str]) -> dict[str, tuple[str, str, float]]:
     return found
 
 
-def _part(group: str, data: Data) -> str:
-    """Draw the part of a group: from its name, so that new images move no old one."""
 def _weight(row: dict[str, str], data: Data) -> float:
     text = row.get("weight") or "1"
     try:
@@ -176,6 +176,8 @@ def _weight(row: dict[str, str], data: Data) -> float:
     return weight
 
 
+def _part(group: str, data: Data) -> str:
+    """Draw the part of a group: from its name, so that new images move no old one."""
     digest = hashlib.sha256(f"{SPLIT_SEED}/{group}".encode()).digest()
     draw = int.from_bytes(digest[:8], "big") / 2**64
     if draw < data.test:

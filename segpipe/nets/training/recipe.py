@@ -36,6 +36,8 @@ class Data(Keys):
     are not 0, 1, 2, …"""
     grey: bool = False
     """Take the mean of the channels of colour images."""
+    colour: bool = False
+    """Repeat the channel of grey images, so that they stand among images in red, green, blue."""
     ignore: int | None = None
     """Pixels with this label do not count."""
 
@@ -159,8 +161,9 @@ class Recipe(Keys):
     """Names of the channels of the image."""
     initial: str | None = None
     """Model whose weights training begins with (fine-tuning): `nuclei`, which comes with segpipe,
-    or a .safetensors file; its network and classes have to be these. null: random weights. A
-    relative path starts at the folder of this YAML."""
+    or a .safetensors file; its network and classes have to be these. With another number of
+    channels, these share equally what it learnt of its own. null: random weights. A relative path
+    starts at the folder of this YAML."""
     pixel_size: PixelSize | None = None
     """Of the images, if they have one scale."""
     normalisation: Normalisation = Normalisation()

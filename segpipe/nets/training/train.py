@@ -140,7 +140,6 @@ def _keys(card: ModelCard) -> dict[str, Any]:
         **{f"network.{key}": value for key, value in shape.items()},
         "targets.classes": list(card.classes),
         "targets.distance": card.distance,
-        "number of channels": len(card.channels),
     }
 
 
@@ -149,8 +148,8 @@ def _claim(folder: Path, recipe: Recipe, found: list[pairs.Pair]) -> None:
     path, mine = folder / RECIPE, recipe.model_dump(mode="json", exclude=FREE)
     if recipe.initial is not None:
         mine["initial"] = _digest(recipe.initial)
-    mine["weights"] = {pair.name: pair.weight for pair in found if pair.weight != 1}
     mine["parts"] = {part: [p.name for p in found if p.part == part] for part in pairs.PARTS}
+    mine["weights"] = {pair.name: pair.weight for pair in found if pair.weight != 1}
     if path.exists():
         theirs = json.loads(path.read_text("utf-8"))
         if theirs != mine:
