@@ -9,7 +9,7 @@ finished training is only scored again.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import flows  # noqa: F401  (what Prefect reads from the environment has to be set before)
 
@@ -23,6 +23,7 @@ from flows.steps import RETRIED, do_step, refusing
 from segpipe.cli import shared as cli
 from segpipe.nets.training import recipe
 from segpipe.nets.training.launch import launch
+from segpipe.nets.training.train import said
 
 CONFIG = "configs/training/nuclei.yaml"
 
@@ -49,12 +50,7 @@ def train_unet(
 def _train(config: str, output: str | None, changes: list[str]) -> dict[str, str]:
     """Train, and log what each look at the validation part says."""
     logger = get_run_logger()
-
-    def tell(row: dict[str, Any]) -> None:
-        values = [f"{name} {value:.4g}" for name, value in row.items() if name != "step"]
-        logger.info("step %d: %s", row["step"], ", ".join(values))
-
-    return launch(config, changes, output, tell)
+    return launch(config, changes, output, lambda row: logger.info(said(row)))
 
 
 def main(

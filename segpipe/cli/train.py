@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -32,19 +32,20 @@ def train(
 ) -> None:
     """Train a network from images and labels, or go on with it."""
     from segpipe.nets.training.launch import launch
+    from segpipe.nets.training.train import said
 
     kept = "the last checkpoint is kept, the same command goes on"
     try:
         with stop.keeping(kept):
-            result = launch(config, set or (), output, _say, finish=finish)
+            result = launch(
+                config,
+                set or (),
+                output,
+                lambda row: out.print(said(row), markup=False),
+                finish=finish,
+            )
         if result:  # of several processes, the first one has it
             show(result)
     except KeyboardInterrupt:
         err.print(f"segpipe: interrupted; {kept}", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
-def _say(row: dict[str, Any]) -> None:
-    step = row["step"]
-    values = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "step")
-    out.print(f"step {step}  {values}", markup=False)

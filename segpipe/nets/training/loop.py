@@ -25,6 +25,8 @@ from segpipe.nets.training.processes import Place, scaler
 from segpipe.nets.training.recipe import Recipe, Schedule
 
 Tell = Callable[[dict[str, Any]], None]
+FIRST_STEPS = 10
+"""Steps after which it is said how long training will take."""
 
 
 @dataclass
@@ -107,7 +109,7 @@ def run(
         Called with the state, and whether it is the best so far, at each look; also when
         interrupted.
     tell
-        Called with a row of the history at each look.
+        Called with a row of the history at each look, and once with the pace of the first steps.
     """
     rule = recipe.schedule
     source = Batches(
@@ -116,10 +118,13 @@ def run(
     class_weights = batches.class_weights(samples["train"], recipe).to(where.device)
     network = where.wrapped(state.network)
     since, total, began = state.step, 0.0, time.monotonic()
+    begun = since
     with asked_to_stop() as asked:
         for batch in _ahead(source, state.step, rule.steps, where):
             total += _step(state, network, batch, recipe, class_weights, where)
             looked = state.step % rule.validate_every == 0 or state.step == rule.steps
+            if state.step == begun + FIRST_STEPS and not looked and where.first:
+                tell(_pace(state.step, rule.steps, total / FIRST_STEPS, time.monotonic() - began))
             if looked and where.first:
                 row = {"loss": total / (state.step - since), "seconds": time.monotonic() - began}
                 _look(state, row, card, samples["validation"], where)
@@ -133,6 +138,12 @@ def run(
                 if where.first and not looked:
                     checkpoint(state, False)
                 raise KeyboardInterrupt
+
+
+def _pace(step: int, steps: int, loss: float, seconds: float) -> dict[str, Any]:
+    """Return what the first steps tell: nothing of quality, but how long training will take."""
+    left = (steps - step) * seconds / FIRST_STEPS
+    return {"step": step, "loss": loss, "seconds": seconds, "minutes to go at most": left / 60}
 
 
 def _step(

@@ -51,7 +51,7 @@ def facts(card: ModelCard) -> dict[str, str]:
         "Data": training.data,
         "Images": ", ".join(f"{number} {part}" for part, number in training.images.items()),
         "Split": training.split,
-        "Training": f"{training.steps} steps, seed {training.seed}",
+        "Training": f"the weights of step {training.steps}, seed {training.seed}",
         "Notes": training.notes,
         "Licence": card.licence,
     }

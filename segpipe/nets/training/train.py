@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import pickle
 import platform
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +15,12 @@ import segpipe
 from segpipe.errors import InputError
 from segpipe.nets import weights
 from segpipe.nets.card import Architecture, Channel, Grouping, ModelCard, Training
-from segpipe.nets.files import file_digest, located
-from segpipe.nets.training import batches, loop, pairs
+from segpipe.nets.files import located
+from segpipe.nets.training import batches, loop, pairs, progress
+from segpipe.nets.training.batches import Sample
 from segpipe.nets.training.finish import finished
 from segpipe.nets.training.processes import place
 from segpipe.nets.training.recipe import Recipe
-
-CHECKPOINT, BEST = "checkpoint.pt", "best.safetensors"
-RECIPE, LOG = "recipe.json", "log.jsonl"
-WORDS = {"description", "licence", "source"}
-PLACES = {"images", "labels", "table"}
-FREE: dict[str, Any] = {
-    **dict.fromkeys(WORDS, True),
-    "output": True,
-    "initial": True,
-    "data": PLACES,
-    "schedule": {"threads", "device"},
-}
-"""Keys that may differ when a training goes on: words, where data lies, where it is done."""
 
 
 def train(
@@ -45,7 +33,8 @@ def train(
     recipe
         What to train on what, and where to write.
     tell
-        Called with a row of scores at each look at the validation part.
+        Called with numbers by name: the images of each part first, after some steps the pace, then
+        the scores at each look at the validation part. See `said`.
     finish
         Train no further: make the model of the best look so far.
 
@@ -65,26 +54,38 @@ def train(
     _check_initial(recipe, card)
     with place(recipe.schedule) as where:
         if where.first:
-            _claim(folder, recipe, found)
+            progress.claim(folder, recipe, found)
         samples = {
             part: batches.load([pair for pair in found if pair.part == part], recipe, card)
             for part in (pairs.PARTS if where.first else pairs.PARTS[:1])
         }
         state = loop.start(recipe, card, where)
-        _resume(folder, state)
+        progress.resume(folder, state)
+        if where.first:
+            tell(_begins(state, samples))
         if not finish and state.stale < recipe.schedule.patience:
 
             def checkpoint(state: loop.State, best: bool) -> None:
-                _keep(folder, state, best, card)
+                progress.keep(folder, state, best, card)
 
             loop.run(state, recipe, card, samples, where, checkpoint, tell)
         if not where.first:
             return {}
-        if not (folder / BEST).exists():
+        if not (folder / progress.BEST).exists():
             raise InputError(f"{folder} holds no model yet; train on")
-        network, _card = weights.load_network(folder / BEST)
+        network, _card = weights.load_network(folder / progress.BEST)
         parts = dict(Counter(pair.part for pair in found))
         return finished(folder, network, card, _provenance(recipe, state, parts), state, samples)
+
+
+def said(row: Mapping[str, Any]) -> str:
+    """Return what `tell` is called with as a line for people.
+
+    >>> said({"step": 200, "loss": 0.13831, "AP.5": 0.85442})
+    'step 200  loss 0.1383  AP.5 0.8544'
+    """
+    texts = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()]
+    return "  ".join(f"{name} {text}" for name, text in zip(row, texts, strict=True))
 
 
 def card_of(recipe: Recipe) -> ModelCard:
@@ -112,15 +113,16 @@ def _grouping(recipe: Recipe) -> Grouping | None:
     """Return the thresholds that looks at the validation part are made with."""
     if recipe.data.kind != "instances":
         return None
-    before = weights.load_card(located(recipe.initial)).grouping if recipe.initial else None
-    return before or Grouping()
+    before = _initial(recipe)
+    return (before and before.grouping) or Grouping()
 
 
 def _check_initial(recipe: Recipe, card: ModelCard) -> None:
     """Refuse weights of another network, before anything is written."""
-    if recipe.initial is None:
+    before = _initial(recipe)
+    if before is None:
         return
-    theirs, ours = (_keys(one) for one in (weights.load_card(located(recipe.initial)), card))
+    theirs, ours = _keys(before), _keys(card)
     wrong = [
         f"{key} {json.dumps(value)} (here {json.dumps(ours[key])})"
         for key, value in theirs.items()
@@ -143,50 +145,11 @@ def _keys(card: ModelCard) -> dict[str, Any]:
     }
 
 
-def _claim(folder: Path, recipe: Recipe, found: list[pairs.Pair]) -> None:
-    """Take a new folder, or one of this very training."""
-    path, mine = folder / RECIPE, recipe.model_dump(mode="json", exclude=FREE)
-    if recipe.initial is not None:
-        mine["initial"] = _digest(recipe.initial)
-    mine["parts"] = {part: [p.name for p in found if p.part == part] for part in pairs.PARTS}
-    mine["weights"] = {pair.name: pair.weight for pair in found if pair.weight != 1}
-    if path.exists():
-        theirs = json.loads(path.read_text("utf-8"))
-        if theirs != mine:
-            keys = sorted(key for key in mine if mine[key] != theirs.get(key))
-            raise InputError(
-                f"{folder} holds a training that differs in {', '.join(keys)}; give a new output,"
-                " or the same values to go on with it"
-            )
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty and holds no training; give a new output")
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(path, json.dumps(mine, indent=1))
-
-
-def _resume(folder: Path, state: loop.State) -> None:
-    path = folder / CHECKPOINT
-    if not path.exists():
-        return
-    try:
-        # tensors, numbers and text only: no program in the file is executed
-        # on the CPU: restoring copies to the device, and Adam counts its steps here
-        state.restore(torch.load(path, map_location="cpu", weights_only=True))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{path} is damaged or no checkpoint of this training; delete the folder and train anew"
-        ) from error
-
-
-def _keep(folder: Path, state: loop.State, best: bool, card: ModelCard) -> None:
-    """Write the checkpoint, each file complete or not at all."""
-    part = folder / f"{CHECKPOINT}.part"
-    torch.save(state.to_dict(), part)
-    if best:
-        weights.save(folder / BEST, state.average.module, card)
-    part.replace(folder / CHECKPOINT)
-    _write(folder / LOG, "".join(f"{json.dumps(row)}\n" for row in state.history))
+def _begins(state: loop.State, samples: Mapping[str, Sequence[Sample]]) -> dict[str, Any]:
+    """Say what training goes on with, before the first score, which may take minutes."""
+    images = {f"{part} images": len(found) for part, found in samples.items()}
+    numbers = sum(value.numel() for value in state.network.parameters())
+    return {"step": state.step, **images, "parameters": numbers}
 
 
 def _provenance(recipe: Recipe, state: loop.State, parts: dict[str, int]) -> Training:
@@ -200,7 +163,7 @@ def _provenance(recipe: Recipe, state: loop.State, parts: dict[str, int]) -> Tra
         seed=recipe.schedule.seed,
         steps=state.best_step,
         recipe=recipe.model_dump(
-            mode="json", exclude={"output": True, "initial": True, "data": PLACES}
+            mode="json", exclude={"output": True, "initial": True, "data": progress.PLACES}
         ),
         notes=_begun(recipe),
         versions={
@@ -211,23 +174,17 @@ def _provenance(recipe: Recipe, state: loop.State, parts: dict[str, int]) -> Tra
     )
 
 
-def _digest(model: str) -> str:
-    """SHA-256 of the weights that training begins with."""
-    return file_digest(str(located(model)))
-
-
 def _begun(recipe: Recipe) -> str:
     """Say which weights training began with."""
-    if recipe.initial is None:
+    before = _initial(recipe)
+    if before is None or recipe.initial is None:
         return ""
-    card = weights.load_card(located(recipe.initial))
     return (
-        f"began with the weights of {card.name}, trained for {card.training.steps} steps (SHA-256"
-        f" {_digest(recipe.initial)})"
+        f"began with the weights of {before.name}, trained for {before.training.steps} steps"
+        f" (SHA-256 {progress.digest(recipe.initial)})"
     )
 
 
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+def _initial(recipe: Recipe) -> ModelCard | None:
+    """Return the card of the model that training begins with, if it does."""
+    return None if recipe.initial is None else weights.load_card(located(recipe.initial))

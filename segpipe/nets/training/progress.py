@@ -1,0 +1,88 @@
+"""What lies in the folder of a training, so that it can go on: recipe, checkpoint, best weights."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segpipe.errors import InputError
+from segpipe.nets import weights
+from segpipe.nets.card import ModelCard
+from segpipe.nets.files import file_digest, located
+from segpipe.nets.training import loop, pairs
+from segpipe.nets.training.recipe import Recipe
+
+CHECKPOINT, BEST = "checkpoint.pt", "best.safetensors"
+RECIPE, LOG = "recipe.json", "log.jsonl"
+WORDS = {"description", "licence", "source"}
+PLACES = {"images", "labels", "table"}
+FREE: dict[str, Any] = {
+    **dict.fromkeys(WORDS, True),
+    "output": True,
+    "initial": True,
+    "data": PLACES,
+    "schedule": {"threads", "device"},
+}
+"""Keys that may differ when a training goes on: words, where data lies, where it is done."""
+
+
+def claim(folder: Path, recipe: Recipe, found: list[pairs.Pair]) -> None:
+    """Take a new folder, or one of this very training."""
+    path, mine = folder / RECIPE, recipe.model_dump(mode="json", exclude=FREE)
+    if recipe.initial is not None:
+        mine["initial"] = digest(recipe.initial)
+    mine["parts"] = {part: [p.name for p in found if p.part == part] for part in pairs.PARTS}
+    mine["weights"] = {pair.name: pair.weight for pair in found if pair.weight != 1}
+    if path.exists():
+        theirs = json.loads(path.read_text("utf-8"))
+        if theirs != mine:
+            keys = sorted(key for key in mine if mine[key] != theirs.get(key))
+            raise InputError(
+                f"{folder} holds a training that differs in {', '.join(keys)}; give a new output,"
+                " or the same values to go on with it"
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty and holds no training; give a new output")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(path, json.dumps(mine, indent=1))
+
+
+def resume(folder: Path, state: loop.State) -> None:
+    """Go on from the checkpoint, if there is one."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return
+    try:
+        # tensors, numbers and text only: no program in the file is executed
+        # on the CPU: restoring copies to the device, and Adam counts its steps here
+        state.restore(torch.load(path, map_location="cpu", weights_only=True))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{path} is damaged or no checkpoint of this training; delete the folder and train anew"
+        ) from error
+
+
+def keep(folder: Path, state: loop.State, best: bool, card: ModelCard) -> None:
+    """Write the checkpoint, each file complete or not at all."""
+    part = folder / f"{CHECKPOINT}.part"
+    torch.save(state.to_dict(), part)
+    if best:
+        weights.save(folder / BEST, state.average.module, card)
+    part.replace(folder / CHECKPOINT)
+    _write(folder / LOG, "".join(f"{json.dumps(row)}\n" for row in state.history))
+
+
+def digest(model: str) -> str:
+    """SHA-256 of the weights that training begins with."""
+    return file_digest(str(located(model)))
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
