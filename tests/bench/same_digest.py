@@ -68,10 +68,11 @@ def same(config: str, given: argparse.Namespace) -> bool:
             show(seen, f"{time.monotonic() - begun:.0f} s")
         tasks = int(PART * finished(f"{folder}/0"))
         for kind in (signal.SIGINT, signal.SIGKILL):
-            output = f"{folder}/{kind.name}"
-            reused = stopped(command(shared, output, *runs[0]), output, kind, tasks)
+            output = stopped(shared, f"{folder}/{kind.name}", kind, tasks, *runs[0])
+            subprocess.run([*SEGPIPE, "resume", output], check=True, stdout=subprocess.DEVNULL)
+            steps = json.loads(Path(output, "run.json").read_text())["steps"].values()
             seen[f"{kind.name} and resumed"] = digests(output)
-            show(seen, f"{reused} tasks kept")
+            show(seen, f"{sum(step['reused'] for step in steps)} tasks kept")
     return len(set(seen.values())) == 1
 
 
@@ -81,20 +82,28 @@ def command(shared: list[str], output: str, tiles: str, workers: int) -> list[st
     return [*SEGPIPE, "run", *shared, "--output", output, *settings]
 
 
-def stopped(line: list[str], output: str, kind: signal.Signals, tasks: int) -> int:
-    """Stop a run after so many tasks, with its workers, and go on; return how many were kept."""
-    running = subprocess.Popen(
-        line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    while running.poll() is None and finished(output) < tasks:
-        time.sleep(0.02)
-    if running.poll() is None:
-        os.killpg(running.pid, kind)
-    if running.wait() == 0:
-        sys.exit(f"the run was over before {kind.name} came; take a larger image")
-    subprocess.run([*SEGPIPE, "resume", output], check=True, stdout=subprocess.DEVNULL)
-    steps = json.loads(Path(output, "run.json").read_text())["steps"].values()
-    return sum(step["reused"] for step in steps)
+def stopped(
+    shared: list[str], name: str, kind: signal.Signals, tasks: int, tiles: str, workers: int
+) -> str:
+    """Stop a run after so many tasks, with its workers; return its folder.
+
+    A run that is over before the signal comes is run again, and stopped after half as many.
+    """
+    for after in (tasks >> halved for halved in range(tasks.bit_length())):
+        output = f"{name}-{after}"
+        running = subprocess.Popen(
+            command(shared, output, tiles, workers),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        while running.poll() is None and finished(output) < after:
+            time.sleep(0.005)
+        if running.poll() is None:
+            os.killpg(running.pid, kind)
+        if running.wait():
+            return output
+    sys.exit(f"the run was over before {kind.name} came; take a larger image")
 
 
 def finished(output: str) -> int:
