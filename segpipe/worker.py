@@ -9,11 +9,18 @@ from typing import Any
 
 NUMBER = "SEGPIPE_WORKER"
 """Variable with the number of a worker on its machine, by which workers share GPUs."""
+QUIET = ("distributed", "distributed.client", "tornado.application", "tifffile")
+"""Loggers of what a closing worker may fail to say; what matters comes as an error."""
 
 
 def dask_setup(worker: Any) -> None:
     """Leave Ctrl-C, which reaches all processes, to the client (Dask calls this in workers)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # a worker that is closing may fail to say that it is alive; what matters comes as an error
-    logging.getLogger("tornado.application").setLevel(logging.CRITICAL)
+    hush()
     os.environ[NUMBER] = str(worker.name)
+
+
+def hush() -> None:
+    """Let the loggers say nothing, in this process; a forked worker has no logging from Dask."""
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.CRITICAL)

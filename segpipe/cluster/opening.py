@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import socket
 import sys
@@ -27,6 +26,7 @@ from segpipe.engine import SerialExecutor
 from segpipe.errors import InputError
 from segpipe.plan import Limits
 from segpipe.processes import ONE_THREAD, environment, start_ahead
+from segpipe.worker import QUIET, hush
 
 SETTINGS = {
     "distributed.scheduler.allowed-failures": 2,
@@ -37,8 +37,7 @@ SETTINGS = {
     "distributed.nanny.pre-spawn-environ": ONE_THREAD,
     "distributed.comm.timeouts.connect": "20s",
     "distributed.comm.retry.count": 3,
-    # what matters reaches the user as an error; the rest is noise of workers that are closing
-    "logging": dict.fromkeys(("distributed", "tornado.application", "tifffile"), "critical"),
+    "logging": dict.fromkeys(QUIET, "critical"),
 }
 ELSEWHERE = (
     "start some, or work elsewhere: `--cluster ADDRESS` names another cluster, `--workers N` works "
@@ -104,8 +103,7 @@ def open_executor(cluster: Cluster) -> Iterator[DaskExecutor | SerialExecutor]:
     if cluster.workers == "none" and cluster.address is None:
         yield SerialExecutor(cluster.retries)
         return
-    for name in ("distributed", "distributed.client", "tornado.application"):  # as in the workers
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    hush()
     # as Dask says it to developers; the address that is printed is the right one
     warnings.filterwarnings("ignore", r"\s*Port \d+ is already in use", UserWarning)
     with dask.config.set(SETTINGS):
