@@ -150,15 +150,21 @@ def _modes(
     return mode_sums(regions, window.core(modes.filtered), window.core(modes.shift), n)
 
 
-@njit(nogil=True, cache=True)
 def relabel(regions: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Return ``table[regions]``."""
+    # NumPy asks for huge pages, Numba does not: memory fresh from the kernel took four times as
+    # long as the rest
     labels = np.empty(regions.shape, table.dtype)
+    _look_up(regions, table, labels)
+    return labels
+
+
+@njit(nogil=True, cache=True)
+def _look_up(regions: np.ndarray, table: np.ndarray, labels: np.ndarray) -> None:
     for y in range(regions.shape[0]):
         for x in range(regions.shape[1]):
             # an unsigned index needs no test for negative ones
             labels[y, x] = table[np.uint64(regions[y, x])]
-    return labels
 
 
 @dataclass(frozen=True)
