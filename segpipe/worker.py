@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import warnings
 from typing import Any
 
 NUMBER = "SEGPIPE_WORKER"
@@ -21,6 +22,12 @@ def dask_setup(worker: Any) -> None:
 
 
 def hush() -> None:
-    """Let the loggers say nothing, in this process; a forked worker has no logging from Dask."""
+    """Let Dask say to nobody what is meant for developers; a forked worker gets no settings of it.
+
+    The address of the dashboard that is printed is the right one, whatever port was taken; a busy
+    machine is no network file system.
+    """
+    for message in (r"\s*Port \d+ is already in use", "Creating scratch directories is taking"):
+        warnings.filterwarnings("ignore", message, UserWarning)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -8,7 +8,6 @@ import socket
 import sys
 import tempfile
 import types
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -104,8 +103,6 @@ def open_executor(cluster: Cluster) -> Iterator[DaskExecutor | SerialExecutor]:
         yield SerialExecutor(cluster.retries)
         return
     hush()
-    # as Dask says it to developers; the address that is printed is the right one
-    warnings.filterwarnings("ignore", r"\s*Port \d+ is already in use", UserWarning)
     with dask.config.set(SETTINGS):
         if cluster.address is not None:
             with _connected(cluster) as client:
