@@ -1,11 +1,26 @@
-"""Time and peak memory of a function, each in a process of its own."""
+"""Time and peak memory of a function, each in a process of its own, kept as a run's workers are."""
 
 import multiprocessing
+import os
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from segpipe.processes import ONE_THREAD
+
+KEPT_MEMORY = {key: value for key, value in ONE_THREAD.items() if key.startswith("MALLOC_")}
+"""Variables that let a process keep the memory it has freed, as the workers of a run do."""
+
+
+def begin_with(variables):
+    """Start this program anew with variables that count only from the start of a process."""
+    if not variables.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | variables)
 
 
 def apart(function, small, given, runs, keep=True):

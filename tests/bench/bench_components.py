@@ -24,7 +24,6 @@ ceiling, one core copying these bytes once, is at 0.6 ns.
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -37,9 +36,11 @@ import tifffile
 from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from apart import KEPT_MEMORY, begin_with
 
 from segpipe.methods.components import components
-from segpipe.processes import ONE_THREAD
 from segpipe.progress import Silent
 from segpipe.session import load_config, opened
 
@@ -82,9 +83,7 @@ print("OpenCV", best(lambda: cv2.connectedComponents(mask, connectivity=4)))
 
 def main():
     arguments = parsed()
-    settings = {k: v for k, v in ONE_THREAD.items() if k.startswith("MALLOC_")}
-    if not settings.items() <= os.environ.items():  # they count from the start of a process
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | settings)
+    begin_with(KEPT_MEMORY)
     with tempfile.TemporaryDirectory() as folder:
         masks = pictures(arguments)
         kernels(masks, arguments.peers, Path(folder))

@@ -12,7 +12,6 @@ virtual ones it varies from a tenth of our time to all of it).
 """
 
 import argparse
-import os
 import platform
 import statistics
 import subprocess
@@ -26,11 +25,13 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from apart import KEPT_MEMORY, begin_with
 
 from segpipe import colour
 from segpipe.methods import slic_clusters, slic_window
 from segpipe.methods.slic import slic
-from segpipe.processes import ONE_THREAD
 from segpipe.regions import paint
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -64,9 +65,7 @@ STAGES = {
 
 def main():
     arguments = parsed()
-    settings = {k: v for k, v in ONE_THREAD.items() if k.startswith("MALLOC_")}
-    if not settings.items() <= os.environ.items():  # they count from the start of a process
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | settings)
+    begin_with(KEPT_MEMORY)
     image = mosaic(arguments.image, arguments.size)
     print(
         f"machine   {cpu_name()}, {platform.system()}, Python {platform.python_version()}, 1 core"

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -34,6 +33,10 @@ from unittest import mock
 import numpy as np
 import tifffile
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from apart import begin_with
 
 from segpipe.config import parse
 from segpipe.engine import SerialExecutor
@@ -60,8 +63,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=3072)
     parser.add_argument("--repeat", type=int, default=3)
     given = parser.parse_args()
-    if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | ONE_THREAD)
+    begin_with(ONE_THREAD)
     file = open_model(given.model)
     shape = (given.size, given.size)
     layout = file.frame.layout(shape)
