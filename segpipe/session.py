@@ -153,6 +153,8 @@ def summary(run: Run, dashboard: str | None) -> dict[str, str]:
     for name, found in state["labels"].items():
         prefix = "" if len(state["labels"]) == 1 else f"{name} "
         lines[f"{prefix}segments"] = str(found["segments"])
+        if remark := state["remarks"].get(name):
+            lines[f"{prefix}note"] = remark
         lines[f"{prefix}labels"] = f"{folder}/{IMAGE}/labels/{name}"
         lines[f"{prefix}digest"] = found["digest"]
         table = table_name("segments", name, alone=len(state["labels"]) == 1)

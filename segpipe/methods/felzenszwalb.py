@@ -78,6 +78,11 @@ class Felzenszwalb:
                 f"min_size must be 0 to {1 << 20}, got {self.min_size}; 20 to 200 are common"
             )
 
+    @property
+    def finer(self) -> str:
+        """What gives more segments."""
+        return f"lower scale (now {self._scale:g})"
+
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: ranges if needed, merging, regions, canonical labels."""
         if self.vertices == "segments":
@@ -100,8 +105,13 @@ class Felzenszwalb:
     @property
     def threshold(self) -> int:
         """``scale`` in steps of the weights."""
-        scale = SCALE[self.vertices] if self.scale is None else self.scale
-        return int(scale * (UNIT * pixel_edges.FRACTION if self.vertices == "pixels" else FINE))
+        return int(
+            self._scale * (UNIT * pixel_edges.FRACTION if self.vertices == "pixels" else FINE)
+        )
+
+    @property
+    def _scale(self) -> float:
+        return SCALE[self.vertices] if self.scale is None else self.scale
 
     def _on_graph(self, graph: RegionGraph) -> np.ndarray:
         """Do both sweeps; of equal differences, the edge of smaller labels goes first."""

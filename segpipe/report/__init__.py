@@ -96,6 +96,7 @@ def _stage(folder: Folder, state: Mapping[str, Any], display: Display, name: str
         "name": name,
         "number": number,
         "segments": found["segments"],
+        "remark": content.sentence(state.get("remarks", {}).get(name, "")),
         "digest": found["digest"],
         "exactness": state["exactness"][name],
         "promise": content.PROMISES[state["exactness"][name]],

@@ -68,6 +68,15 @@ def parameters(state: Mapping[str, Any], name: str) -> dict[str, str]:
     return {}
 
 
+def sentence(text: str) -> str:
+    """Write what is said in a line as a sentence.
+
+    >>> sentence("one segment covers 99 % of the pixels"), sentence("")
+    ('One segment covers 99 % of the pixels.', '')
+    """
+    return text and f"{text[0].upper()}{text[1:]}."
+
+
 def _in_force(method: str, given: Mapping[str, Any]) -> dict[str, str]:
     """Say of each parameter that was not set what holds instead."""
     unset = {key for key, value in given.items() if value is None}

@@ -64,6 +64,7 @@ def test_scores__agree_with_pixels(image: np.ndarray, labels: np.ndarray) -> Non
     sizes = np.array([len(p) for p in parts.values()])
     assert found["mean_area"] == pytest.approx(sizes.mean())
     assert found["small_share"] == pytest.approx((sizes < SMALL).mean())
+    assert found["largest_share"] == pytest.approx(sizes.max() / sizes.sum())
     assert found["small_pixel_share"] == pytest.approx(sizes[sizes < SMALL].sum() / sizes.sum())
     table = table_of(labels, image)
     ratio = np.minimum(4 * math.pi * table["area"] / table["perimeter"] ** 2, 1)
