@@ -28,7 +28,7 @@ NEEDS = "; it needs the keys `input`, `output` and `method` (or `stages`): confi
 
 def _groups(given: Any) -> Any:
     """Turn what a user wrote for `measure` into groups, or say what is allowed."""
-    names = [given] if isinstance(given, str) else list(given or ())
+    names = list(given or ()) if isinstance(given, list | tuple | None) else [given]
     known = [*MEASURES, *GROUPS]
     for name in names:
         if name not in known:
