@@ -12,7 +12,7 @@ from segpipe.inspection import ScoreJob, SeamJob, Subject, check_seams, looked
 from segpipe.jobs import DigestJob, Levels, PyramidJob, TableJob
 from segpipe.layers import Layer, note_digest
 from segpipe.provenance import CLAIMS, task_key, timestamp
-from segpipe.remarks import remarks
+from segpipe.remarks import found, remarks
 from segpipe.report import write_report
 from segpipe.stage_plans import StagePlan
 from segpipe.steps import compile_seconds
@@ -160,6 +160,7 @@ def close(run: Run) -> None:
     run.state |= {"state": "complete", "ended": timestamp(), "wall_seconds": wall}
     run.state["compile_seconds"] = compile_seconds(run.state)
     run.state["remarks"] = remarks(run.plan, run.state)
+    run.state["found"] = found(run.plan, run.state)
     if run.plan.config.report.page:
         run.folder.put("report.html", write_report(run.folder, run.state).encode())
     run.folder.put_json("run.json", run.state)

@@ -26,6 +26,15 @@ def remarks(plan: Plan, state: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def found(plan: Plan, state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what the passes of each stage noted: what is global, and so was computed once."""
+    notes, told = state.get("notes", {}), {}
+    for stage in plan.stages:
+        of_passes = [notes.get(f"{stage.name}-{step.name}", {}) for step in stage.passes]
+        told[stage.name] = {name: value for said in of_passes for name, value in said.items()}
+    return told
+
+
 def remark(method: Method, scored: Mapping[str, Any], labelled: float) -> str | None:
     """Say that one segment is nearly everything, and which of the method's parameters to turn.
 

@@ -132,7 +132,9 @@ def test_explanations__are_in_plain_words() -> None:
         except InputError as error:
             said.append(str(error))
     assert len(said) > 200
-    assert not [text for text in said if re.search("Input should|a valid|unable to|instance of", text)]
+    assert not [
+        text for text in said if re.search("Input should|a valid|unable to|instance of", text)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ ALLOWED = {
         "kernels",
         "plan",
         "readers",
+        "report",
         "run",
         "state",
         "store",

@@ -14,8 +14,10 @@ import pytest
 import tifffile
 
 from segpipe import methods
+from segpipe.methods.threshold import otsu_levels
 from segpipe.quality.conditions import Sums, scores
 from segpipe.remarks import remark
+from segpipe.report.words import plain
 from segpipe.stage_plans import build_method
 from tests.commands import run_command
 from tests.report.runs import table_of
@@ -113,3 +115,23 @@ def test_run__says_it_in_print_and_on_its_page(soft: np.ndarray, tmp_path: Path)
     state = json.loads((tmp_path / "run/run.json").read_text())
     assert state["remarks"] == {"region-growing": f"o{words}"}
     assert f"O{words}." in (tmp_path / "run/report.html").read_text()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_run__says_the_levels_that_it_found(dtype: str, soft: np.ndarray, tmp_path: Path) -> None:
+    gray = soft[:, :, 0].astype(dtype)
+    tifffile.imwrite(tmp_path / "gray.tif", gray)
+    (tmp_path / "run.yaml").write_text(
+        "input: gray.tif\nmethod: threshold\nparameters: {classes: 3}\n"
+        f"output: {tmp_path}/run\ncluster: {{workers: none}}\ntiles: {{size: 64}}\n"
+    )
+    code, text = run_command("run", tmp_path / "run.yaml")
+    assert code == 0, text
+    expected = otsu_levels(gray, 3).tolist()
+    state = json.loads((tmp_path / "run/run.json").read_text())
+    assert state["found"]["threshold"]["levels"] == expected
+    (line,) = [line for line in text.splitlines() if line.startswith("levels ")]
+    printed = [float(number) for number in line.split(maxsplit=1)[1].split(",")]
+    assert printed == pytest.approx(expected, rel=1e-9)
+    page = (tmp_path / "run/report.html").read_text()
+    assert f"<dt>levels</dt><dd>{plain(expected)}</dd>" in page

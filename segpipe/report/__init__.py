@@ -12,6 +12,7 @@ from segpipe.report.display import Display, open_display
 from segpipe.report.places import choose, worst_seams
 from segpipe.report.scores import scores, seams
 from segpipe.report.templates import template
+from segpipe.report.words import plain
 from segpipe.store import table_name
 from segpipe.store.folder import Folder
 
@@ -101,6 +102,7 @@ def _stage(folder: Folder, state: Mapping[str, Any], display: Display, name: str
         "exactness": state["exactness"][name],
         "promise": content.PROMISES[state["exactness"][name]],
         "parameters": content.parameters(state, name),
+        "found": {k: plain(v) for k, v in state.get("found", {}).get(name, {}).items()},
         "overview": overview,
         "shape": display.shape,
         "places": pictures.places(display, name, chosen, tile, colour),
