@@ -151,8 +151,9 @@ def _time(state: Mapping[str, Any], shape: tuple[int, int]) -> Score:
     spent = max(0.0, state["wall_seconds"] - compiled)
     return Score(
         "Time",
-        [(duration(spent / megapixels), "per megapixel, start to end")],
-        f"What the segmentation cost, reading, checking and writing included.{without}",
+        [(duration(spent / megapixels), "per megapixel, from reading to report")],
+        f"What the segmentation cost, reading, checking and writing included, the start of Python "
+        f"not.{without}",
         plots.steps(seconds) if seconds else None,
     )
 
