@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from segpipe.errors import InputError
-from segpipe.explain import explained, nearest
+from segpipe.explain import explained, nearest, one_of
 from segpipe.passes import GROUPS, STANDARD, Group
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -162,9 +162,14 @@ class Config(_Keys):
         if bool(self.method) == bool(self.stages):
             raise ValueError("give either `method` (with `parameters`) or `stages`, and not both")
         if self.stages and self.parameters:
+            name = next(iter(self.parameters))
+            own = [
+                f"`stages.{number}.parameters.{name}` ({stage.method})"
+                for number, stage in enumerate(self.stages)
+            ]
             raise ValueError(
-                "with `stages`, each stage has its own `parameters`; on the command line "
-                "`--set stages.0.parameters.NAME=VALUE` is one of the first"
+                f"with `stages`, each has its own parameters; instead of `parameters.{name}`, give "
+                f"{one_of(own)}"
             )
         names = [stage.output for stage in self.stages]
         if len(set(names)) < len(names):

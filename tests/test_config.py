@@ -173,7 +173,10 @@ def test_set__reaches_into_stages(tmp_path: Path) -> None:
         ("stages.2.parameters.step=20", "`2` is no item of that list; give 0 to 1"),
         ("stages.c.name=d", "`c` is no item"),
         ("stages.1=3", "say what of it"),
-        ("parameters.step=3", "--set stages.0.parameters.NAME=VALUE"),
+        (
+            "parameters.step=3",
+            r"give `stages.0.parameters.step` \(slic\) or `stages.1.parameters.step` \(slic\)",
+        ),
     ):
         with pytest.raises(InputError, match=message):
             load(path, [change])

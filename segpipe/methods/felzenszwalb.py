@@ -68,7 +68,7 @@ class Felzenszwalb:
         check_kinds(self)
         if self.scale is not None and not 0 <= self.scale <= 1e9:
             raise ValueError(
-                f"scale (k) must be 0 to 1e9, got {self.scale}; for photographs, 50 to 1000 suit"
+                f"scale must be 0 to 1e9, got {self.scale:g}; for photographs, 50 to 1000 suit"
                 " pixels, 4000 to 16000 segments"
             )
         if not 0 <= self.sigma <= 16:
