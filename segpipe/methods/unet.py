@@ -139,11 +139,21 @@ class UNet:
                 )
         given, needed = len(self.channels or range(image.channels)), len(file.channels)
         if given != needed and not sees_luminance(self, file, image):
+            names = f"{needed} channel{'s' if needed > 1 else ''} ({', '.join(file.channels)})"
             raise InputError(
-                f"the model {file.name} needs {needed} channel(s) ({', '.join(file.channels)}), got"
-                f" {given}; name {needed} with channels: […]"
+                f"the model {file.name} needs {names}, got {given}; {_enough(needed, image)}"
             )
         check_pixel_size(file, image.pixel_size, image.pixel_unit)
+
+
+def _enough(needed: int, image: ImageInfo) -> str:
+    """Say how a model gets the number of channels that it needs."""
+    if needed <= image.channels:
+        return f"name {needed} of the image's {image.channels}: channels: {list(range(needed))}"
+    return (
+        f"give an image that has them; channels: {[0] * needed} would repeat the first one of this"
+        " image, which is nothing that the model has learned from"
+    )
 
 
 def unet(

@@ -210,7 +210,8 @@ def inference_file(models: Path):
 @pytest.mark.parametrize(
     ("image", "options", "message"),
     [
-        ({"channels": 5}, {}, "needs 1 channel"),
+        ({"channels": 5}, {}, r"needs 1 channel \(.*\), got 5; name 1 .* 5: channels: \[0\]$"),
+        ({}, {"model": "vessels"}, r"got 1; give an image that has them; channels: \[0, 0, 0\]"),
         ({"channels": 2}, {"channels": [2]}, "channels must be 0 to 1, got 2"),
         ({}, {"backend": "tensorrt"}, "backend"),
         ({}, {"window": 10}, "window must be 64 to 8192"),
@@ -230,6 +231,12 @@ def test_what_does_not_fit__is_refused(tmp_path: Path, image, options, message) 
     info = ImageInfo(**({"shape": (100, 100), "channels": 1, "dtype": "uint8"} | image))
     with pytest.raises(InputError, match=message):
         build_method("unet", {"model": str(path)} | options).passes(info)
+
+
+def test_repeated_channel__is_taken_as_the_refusal_says() -> None:
+    gray = np.random.default_rng(0).integers(0, 255, (70, 80), dtype=np.uint8)
+    repeated = unet(gray, "vessels", output="classes", channels=(0, 0, 0))
+    np.testing.assert_array_equal(repeated, unet(np.stack([gray] * 3, 2), "vessels"))
 
 
 def test_rgb__is_seen_as_luminance_by_a_model_of_one_channel(models: Path, slide_rgb) -> None:
