@@ -83,6 +83,7 @@ def _subjects(run: Run) -> list[Subject]:
             stage.method if plan.config.report.seam_check else None,
             stage.pixels or plan.image,
             tuple(run.input_of(stage.name, name) for name in given),
+            getattr(stage.method, "partial", False),
             plan.seconds,
         )
         subjects.append(subject)

@@ -10,7 +10,7 @@ from typing import Any
 from segpipe.report import content, pictures, plots
 from segpipe.report.display import Display, open_display
 from segpipe.report.places import choose, worst_seams
-from segpipe.report.scores import scores, seams
+from segpipe.report.scores import headline, scores, seams
 from segpipe.report.templates import template
 from segpipe.report.words import plain
 from segpipe.store import table_name
@@ -108,6 +108,7 @@ def _stage(folder: Folder, state: Mapping[str, Any], display: Display, name: str
         "places": pictures.places(display, name, chosen, tile, colour),
         "seam_places": pictures.places(display, name, seam_places, tile, colour),
         "scores": scored,
+        "headline": headline(folder, table, scored, state, name),
         "seams": traces,
         "plots": {key: plot for key, plot in drawn.items() if plot is not None},
     }
