@@ -175,7 +175,8 @@ def summary(run: Run, dashboard: str | None) -> dict[str, str]:
     if reused := sum(step["reused"] for step in steps):
         lines["reused"] = f"{reused} of {sum(step['tasks'] for step in steps)} tasks"
     if retried := sum(step.get("retried", 0) for step in steps):
-        lines["retried"] = f"{retried} times a task was given out again; run.json says why"
+        since = " since the last resume" if state["resumed"] else ""
+        lines["retried"] = f"{retried} times a task was given out again{since}; run.json says why"
     lines["time"] = _times(state, pixels)
     if dashboard:
         lines["dashboard"] = f"{dashboard} (while a run is on)"

@@ -21,6 +21,7 @@ from segpipe.progress import Silent
 from segpipe.quality import seams
 from segpipe.regions import rank
 from segpipe.regions.finish import label_pass
+from segpipe.report.scores import seams as said_of_seams
 from segpipe.session import execute
 from segpipe.store.digest import array_digest
 from segpipe.store.folder import Folder
@@ -65,6 +66,10 @@ def test_run__exact_seams_are_computed_to_be_zero(tilings: list[dict[str, Any]])
         assert found["check"]["changed"] == 0
         assert found["check"]["identical"] is True
         assert "seam-check" in state["steps"]
+        told = said_of_seams("slic", state)
+        assert told is not None
+        assert [value for value, _ in told["figures"]] == ["0\u00a0%"], "nothing that alarms"
+        assert "Across the seams of tiles the label changes at" in told["sentence"]
 
 
 @pytest.mark.parametrize("background", [0, None])
@@ -181,7 +186,7 @@ def check_page(html: str, found: dict[str, Any]) -> None:
     shown = page.images()[-8:]  # each of image and borders
     for seam, picture, borders in zip(found["worst"], shown[::2], shown[1::2], strict=True):
         assert f"Seam {seam['axis']} {seam['at']}, " in page.text
-        assert picture.size == (175, 175)
+        assert picture.size == (116, 116)
         assert (np.asarray(borders.convert("RGBA"))[:, :, 3] > 0).mean() > 0.01
 
 

@@ -145,7 +145,7 @@ def _work(state: Mapping[str, Any]) -> dict[str, str]:
         "workers": f"{machine['workers']}, {amount(machine['worker_memory'])} each",
         "peak memory": _peak(max((step["peak_bytes"] for step in steps), default=0)),
         "failures left": "none: every task is done and has its record",
-        "retries": retries(state["steps"]),
+        "retries": retries(state["steps"]) + (" since the last resume" if resumed else ""),
         "interruptions": f"resumed {resumed}×" if resumed else "none",
         "reused": f"{grouped(reused)} of {grouped(tasks)} tasks, found intact when tried again"
         if reused

@@ -250,6 +250,13 @@ def test_report__tells_compiling_from_computing(rgb_run: Folder) -> None:
     assert "compiling kernels" not in Page(page_of(rgb_run)).text
 
 
+def test_report__says_of_which_session_retries_are(rgb_run: Folder) -> None:
+    state = rgb_run.get_json("run.json")
+    for resumed, said in ((0, "none"), (2, "none since the last resume")):
+        page = write_report(rgb_run, state | {"resumed": resumed})
+        assert f"<dt>retries</dt><dd>{said}</dd>" in page
+
+
 def test_report__is_the_same_every_time(rgb_run: Folder) -> None:
     assert write_report(rgb_run, rgb_run.get_json("run.json")) == page_of(rgb_run)
 
