@@ -29,7 +29,7 @@ DISCERNIBLE, THROUGH = 6.0, 140
 (of 255) borders cover there, where they are a good part of the picture."""
 ACROSS = 20
 """Segments across a place, about; between the limits below."""
-EDGES = (192, 512)
+EDGES = (128, 512)
 """Smallest and largest edge of a place (px)."""
 Colour = tuple[int, int, int]
 COLOURS: tuple[Colour, ...] = (

@@ -21,8 +21,8 @@ EACH = 2
 BAND = 1 << 24
 """Pixels of labels that are sought through at a time."""
 OVERLAP, LITTLE = 0.5, 0.05
-"""Places that share more than this with an earlier one show nothing new; those drawn at random
-share little, where there is room."""
+"""Places that share more than this with an earlier one show nothing new; where there are segments
+with room for it, they share little."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,8 @@ def choose(display: Display, stage: str, edge: int, state: Mapping[str, Any]) ->
     """Return boxes of `edge` px with segments worth a look, the random ones first."""
     scored = state.get("conditions", {}).get(stage, {})
     seen = partial(_seen, display, stage, edge)
-    worst = seen("Least uniform segment, outlined in white", scored.get("worst", []), (OVERLAP,))
-    # of places drawn at random there are more, so that most find room apart from all others
-    drawn = seen("Drawn at random", scored.get("drawn", []), (LITTLE, OVERLAP), beside=worst)
+    worst = seen("Least uniform segment, outlined in white", scored.get("worst", []))
+    drawn = seen("Drawn at random", scored.get("drawn", []), beside=worst)
     chosen = [replace(choice, segment=None) for choice in drawn] + worst
     return chosen or [Choice(b, "Where segments are") for b in _anywhere(display, stage, edge)]
 
@@ -52,15 +51,12 @@ def _seen(
     edge: int,
     why: str,
     segments: Sequence[Mapping[str, Any]],
-    limits: Sequence[float],
+    *,
     beside: Sequence[Choice] = (),
 ) -> list[Choice]:
-    """Return the first boxes of `edge` px round segments that share little with earlier ones.
-
-    Only where too few share at most the first of `limits`, the next one holds.
-    """
+    """Return boxes of `edge` px round the first segments with room of their own, or some of it."""
     found: list[Choice] = []
-    for limit in limits:
+    for limit in (LITTLE, OVERLAP):
         for segment in segments:
             box = _box(segment["at"], edge, display.shape)
             new = len(found) < EACH and _is_new(box, [*beside, *found], limit)
