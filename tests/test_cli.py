@@ -150,6 +150,10 @@ def make_bad_inputs(folder: Path) -> None:
             ["--cluster", "tcp://127.0.0.1:9"],
             ["cannot reach", "127.0.0.1:9", "`--cluster ADDRESS`", "`--workers N`"],
         ),
+        (
+            ["--set", "cluster.address=somewhere"],
+            ["cannot reach a Dask scheduler at somewhere: missing port", "`--cluster ADDRESS`"],
+        ),
         (["--cluster", "local"], ["YAML file or an address"]),
         (["--set", "nonsense"], ["key=value"]),
     ],
