@@ -253,6 +253,7 @@ def inference_file(models: Path):
             "was trained on pixels of 0.5",
         ),
         ({}, {"model": "nowhere.onnx"}, "there is no model"),
+        ({}, {"model": "nuclie"}, "there is no model nuclie; did you mean `nuclei`?"),
     ],
 )
 def test_what_does_not_fit__is_refused(tmp_path: Path, image, options, message) -> None:
