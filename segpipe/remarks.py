@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
+from math import floor, prod
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def remark(method: Method, scored: Mapping[str, Any], labelled: float) -> str | 
     Parameters
     ----------
     method
-        Its `finer` says what gives more segments; of a method without it nothing is said.
+        Its `finer` says what gives a finer result; of a method without it nothing is said.
     scored
         What `segpipe.quality.conditions.scores` has found.
     labelled
@@ -55,4 +55,5 @@ def remark(method: Method, scored: Mapping[str, Any], labelled: float) -> str | 
         share *= labelled
     if share < MOST:
         return None
-    return f"one segment covers {100 * share:.3g} % of the pixels; for more segments, {finer}"
+    tenths = floor(1000 * share + 1e-6)  # all only if it is all
+    return f"one segment covers {tenths / 10:g} % of the pixels; for a finer result, {finer}"

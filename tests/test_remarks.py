@@ -79,7 +79,7 @@ def test_remark__says_what_helps(
 ) -> None:
     text, few = said(name, soft, parameters)
     assert text is not None
-    assert re.match(r"one segment covers [\d.]+ % of the pixels; for more segments, ", text)
+    assert re.match(r"one segment covers [\d.]+ % of the pixels; for a finer result, ", text)
     assert advice in text
     if turned:
         text, many = said(name, soft, parameters | turned)
@@ -94,9 +94,14 @@ def test_remark__names_parameters_that_there_are() -> None:
         assert turned is None or turned[1] in fields, (name, parameters)
 
 
-def test_remark__is_silent_where_one_segment_is_right(soft: np.ndarray) -> None:
+def test_remark__is_silent_or_exact_where_one_segment_is_right(soft: np.ndarray) -> None:
     flat = np.full_like(soft, 93)
     assert said("mean-shift", flat, {})[0] is None, "nothing to tell apart"
+    nearly = {"largest_share": 0.99999, "intra_cluster_variation": 9.0}
+    text = remark(build_method("slic", {}), nearly, 1.0)
+    assert (
+        text == "one segment covers 99.9 % of the pixels; for a finer result, lower step (now 16)"
+    )
     mask = np.zeros_like(soft)
     mask[20:70, 30:90] = soft[20:70, 30:90]
     assert said("components", mask, {"foreground": True})[0] is None, "the one object there is"
@@ -110,7 +115,7 @@ def test_run__says_it_in_print_and_on_its_page(soft: np.ndarray, tmp_path: Path)
     )
     code, text = run_command("run", tmp_path / "run.yaml")
     assert code == 0, text
-    words = "ne segment covers 100 % of the pixels; for more segments, lower tolerance (now 30)"
+    words = "ne segment covers 100 % of the pixels; for a finer result, lower tolerance (now 30)"
     assert re.search(rf"\nnote +o{re.escape(words)}\n", text)
     state = json.loads((tmp_path / "run/run.json").read_text())
     assert state["remarks"] == {"region-growing": f"o{words}"}

@@ -68,7 +68,7 @@ class Components:
 
     @property
     def finer(self) -> str:
-        """What gives more segments."""
+        """What gives a finer result."""
         if self.foreground:
             return (
                 f"take threshold with a background: here all that is not {self.background:g} is"

@@ -80,7 +80,7 @@ class Felzenszwalb:
 
     @property
     def finer(self) -> str:
-        """What gives more segments."""
+        """What gives a finer result."""
         return f"lower scale (now {self._scale:g})"
 
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:

@@ -116,7 +116,7 @@ class MeanShift:
 
     @property
     def finer(self) -> str:
-        """What gives more segments."""
+        """What gives a finer result."""
         return f"lower range_bandwidth (now {self.range_bandwidth})"
 
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:

@@ -83,7 +83,7 @@ class NormalisedCuts:
 
     @property
     def finer(self) -> str:
-        """What gives more segments."""
+        """What gives a finer result."""
         both = " and regions" if self.regions else ""
         return f"raise threshold (now {self.threshold:g}){both}"
 

@@ -76,7 +76,7 @@ class RegionGrowing:
 
     @property
     def finer(self) -> str:
-        """What gives more segments."""
+        """What gives a finer result."""
         return f"lower tolerance (now {self.tolerance:g})"
 
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:

@@ -76,7 +76,7 @@ class RegionMerging:
 
     @property
     def finer(self) -> str:
-        """What gives more segments."""
+        """What gives a finer result."""
         if self.criterion == "contrast":
             return f"lower threshold (now {self.threshold:g})"
         return f"lower scale (now {self._scale:g})"

@@ -73,7 +73,7 @@ class Slic:
 
     @property
     def finer(self) -> str:
-        """What gives more segments."""
+        """What gives a finer result."""
         return f"lower step (now {self.step})"
 
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:

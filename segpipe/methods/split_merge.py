@@ -66,7 +66,7 @@ class SplitMerge:
 
     @property
     def finer(self) -> str:
-        """What gives more segments."""
+        """What gives a finer result."""
         return f"lower contrast (now {self.contrast:g})"
 
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:

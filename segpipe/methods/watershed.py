@@ -100,7 +100,7 @@ class Watershed:
 
     @property
     def finer(self) -> str:
-        """What gives more segments, or lets those of given markers have their share."""
+        """What gives a finer result, or lets all of given markers have their share."""
         numbers = {"minima": f"lower h (now {self.h:g})", "grid": f"lower step (now {self.step})"}
         if isinstance(self.markers, str) and self.markers in numbers:
             return numbers[self.markers]
