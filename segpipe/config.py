@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from segpipe.errors import InputError
-from segpipe.explain import explained, nearest
+from segpipe.explain import explained, nearest, one_of
 from segpipe.passes import GROUPS, STANDARD, Group
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -28,7 +28,7 @@ NEEDS = "; it needs the keys `input`, `output` and `method` (or `stages`): confi
 
 def _groups(given: Any) -> Any:
     """Turn what a user wrote for `measure` into groups, or say what is allowed."""
-    names = [given] if isinstance(given, str) else list(given or ())
+    names = list(given or ()) if isinstance(given, list | tuple | None) else [given]
     known = [*MEASURES, *GROUPS]
     for name in names:
         if name not in known:
@@ -162,9 +162,14 @@ class Config(_Keys):
         if bool(self.method) == bool(self.stages):
             raise ValueError("give either `method` (with `parameters`) or `stages`, and not both")
         if self.stages and self.parameters:
+            name = next(iter(self.parameters))
+            own = [
+                f"`stages.{number}.parameters.{name}` ({stage.method})"
+                for number, stage in enumerate(self.stages)
+            ]
             raise ValueError(
-                "with `stages`, each stage has its own `parameters`; on the command line "
-                "`--set stages.0.parameters.NAME=VALUE` is one of the first"
+                f"with `stages`, each has its own parameters; instead of `parameters.{name}`, give "
+                f"{one_of(own)}"
             )
         names = [stage.output for stage in self.stages]
         if len(set(names)) < len(names):

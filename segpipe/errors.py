@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+NUMBER = re.compile(r" \(os error \d+\)")
+"""What libraries add to the system's words."""
 
 
 class SegpipeError(Exception):
@@ -37,5 +41,10 @@ class DiskFull(Unavailable):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its kind."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """Return the first line of what an error says, or its kind.
+
+    >>> first_line(OSError("No such file or directory (os error 2)"))
+    'No such file or directory'
+    """
+    said = NUMBER.sub("", str(error)).strip()
+    return said.splitlines()[0] if said else type(error).__name__

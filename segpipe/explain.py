@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel
+
+KINDS = {
+    "greater_than_equal": "{ge} or more",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
+    "int": "a whole number",
+    "float": "a number",
+    "finite": "a finite number",
+    "bool": "true or false",
+    "string": "text",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "keys with values",
+    "model": "keys with values",
+}
+"""What pydantic calls an error, or how that begins -> what is allowed."""
 
 
 def explained(errors: Iterable[Any], model: type[BaseModel]) -> list[str]:
@@ -25,13 +43,32 @@ def by_key(errors: Iterable[Any], key_of: Callable[[Sequence[Any]], str]) -> dic
 
 def refused(key: str, items: Sequence[Any], meaning: str) -> str:
     """Say what is wrong with the value of a key (or, without one, with them all together)."""
-    given, message = items[0]["input"], items[0]["msg"].removeprefix("Value error, ")
-    if not key:
-        return str(message)
-    more = f"; {' '.join(meaning.split())}" if meaning else ""
-    if len(items) > 1:
-        return f"{key}: {given!r} is not allowed{more}"
-    return f"{key}: {message} (got {given!r}){more}"
+    deepest = max(len(item["loc"]) for item in items)
+    # where a list was meant, it is one of its items that is wrong
+    inner = [item for item in items if len(item["loc"]) == deepest]
+    given, kind = inner[0]["input"], inner[0]["type"]
+    if not key or kind == "value_error":
+        message = inner[0]["msg"].removeprefix("Value error, ")
+        return f"{key}: {message}" if key else str(message)
+    numbers = [part for part in inner[0]["loc"][key.count(".") + 1 :] if isinstance(part, int)]
+    place = ".".join([key, *map(str, numbers[:-1] if kind == "missing" else numbers)])
+    choices = [choice for item in inner for choice in _choices(item)]
+    allowed = [*choices, *dict.fromkeys(_kind(item) for item in inner if _kind(item))]
+    hint = nearest(given, choices, "") if isinstance(given, str) else ""
+    more = f"; {hint or ' '.join(meaning.split())}" if hint or meaning else ""
+    got = "null" if given is None else repr(given)
+    if not allowed:
+        return f"{place}: {got} is not allowed{more}"
+    return f"{place} must be {one_of(allowed)}, got {got}{more}"
+
+
+def one_of(names: Sequence[str]) -> str:
+    """Join what is allowed.
+
+    >>> one_of(["otsu", "local", "fixed"]), one_of(["a number"])
+    ('otsu, local or fixed', 'a number')
+    """
+    return " or ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
 def nearest(name: Any, known: Sequence[str], otherwise: str) -> str:
@@ -44,6 +81,20 @@ def nearest(name: Any, known: Sequence[str], otherwise: str) -> str:
     """
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.7)
     return f"did you mean `{close[0]}`?" if close else otherwise
+
+
+def _choices(item: Any) -> list[str]:
+    """Return the words that an error says are allowed."""
+    if item["type"] != "literal_error":
+        return []
+    return re.findall("'([^']*)'", item["ctx"]["expected"])
+
+
+def _kind(item: Any) -> str:
+    """Return the kind of value that an error says is allowed."""
+    name = item["type"]
+    said = KINDS.get(name) or KINDS.get(name.partition("_")[0], "")
+    return said.format(**item.get("ctx", {}))
 
 
 def _line(key: str, items: Sequence[Any], model: type[BaseModel]) -> str:

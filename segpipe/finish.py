@@ -12,6 +12,7 @@ from segpipe.inspection import ScoreJob, SeamJob, Subject, check_seams, looked
 from segpipe.jobs import DigestJob, Levels, PyramidJob, TableJob
 from segpipe.layers import Layer, note_digest
 from segpipe.provenance import CLAIMS, task_key, timestamp
+from segpipe.remarks import found, remarks
 from segpipe.report import write_report
 from segpipe.stage_plans import StagePlan
 from segpipe.steps import compile_seconds
@@ -82,6 +83,7 @@ def _subjects(run: Run) -> list[Subject]:
             stage.method if plan.config.report.seam_check else None,
             stage.pixels or plan.image,
             tuple(run.input_of(stage.name, name) for name in given),
+            getattr(stage.method, "partial", False),
             plan.seconds,
         )
         subjects.append(subject)
@@ -158,6 +160,8 @@ def close(run: Run) -> None:
     wall = run.state["seconds_before"] + time.time() - run.state["begun"]
     run.state |= {"state": "complete", "ended": timestamp(), "wall_seconds": wall}
     run.state["compile_seconds"] = compile_seconds(run.state)
+    run.state["remarks"] = remarks(run.plan, run.state)
+    run.state["found"] = found(run.plan, run.state)
     if run.plan.config.report.page:
         run.folder.put("report.html", write_report(run.folder, run.state).encode())
     run.folder.put_json("run.json", run.state)

@@ -14,6 +14,7 @@ from segpipe.errors import InputError, RunError
 from segpipe.kernels import are_compiled
 from segpipe.plan import Limits, Plan, make_plan
 from segpipe.readers import open_mask, open_source
+from segpipe.report.words import plain
 from segpipe.run import Run, open_run
 from segpipe.state import chosen_stage, complete_state, no_run, read_state
 from segpipe.store import IMAGE, table_name
@@ -153,6 +154,12 @@ def summary(run: Run, dashboard: str | None) -> dict[str, str]:
     for name, found in state["labels"].items():
         prefix = "" if len(state["labels"]) == 1 else f"{name} "
         lines[f"{prefix}segments"] = str(found["segments"])
+        (method,) = [s.method for s in run.plan.stages if s.name == name]
+        for told in getattr(method, "tells", ()):
+            if told in state["found"][name]:
+                lines[f"{prefix}{told}"] = plain(state["found"][name][told])
+        if remark := state["remarks"].get(name):
+            lines[f"{prefix}note"] = remark
         lines[f"{prefix}labels"] = f"{folder}/{IMAGE}/labels/{name}"
         lines[f"{prefix}digest"] = found["digest"]
         table = table_name("segments", name, alone=len(state["labels"]) == 1)
@@ -168,7 +175,8 @@ def summary(run: Run, dashboard: str | None) -> dict[str, str]:
     if reused := sum(step["reused"] for step in steps):
         lines["reused"] = f"{reused} of {sum(step['tasks'] for step in steps)} tasks"
     if retried := sum(step.get("retried", 0) for step in steps):
-        lines["retried"] = f"{retried} times a task was given out again; run.json says why"
+        since = " since the last resume" if state["resumed"] else ""
+        lines["retried"] = f"{retried} times a task was given out again{since}; run.json says why"
     lines["time"] = _times(state, pixels)
     if dashboard:
         lines["dashboard"] = f"{dashboard} (while a run is on)"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,7 @@ def test_run__prints_where_everything_is(files: Path, tmp_path: Path) -> None:
     for word in ("segments", "labels", "digest", "table", "report", "px/s"):
         assert word in text
     assert ", 0.0 " not in text, "a speed that says nothing"
+    assert re.search(r"\ntime  .* s, .*; the command [\d.]+ s, its start included\n", text)
     assert (tmp_path / "r/report.html").is_file()
     steps = [line for line in text.splitlines() if " tasks in " in line]
     assert steps[0].startswith("image-ingest: 6 of 6 tasks in ")
@@ -59,6 +62,16 @@ def test_run__prints_where_everything_is(files: Path, tmp_path: Path) -> None:
     assert (
         "<th>compute</th><th>write</th><th>compile</th>" in (tmp_path / "r/report.html").read_text()
     )
+
+
+def test_time_of_the_command__is_that_of_its_process() -> None:
+    said = "import time; from segpipe.cli.shared import with_start; time.sleep(0.5); "
+    said += "print(with_start({'time': '0.1 s'})['time'])"
+    begun = time.time()
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    found = re.fullmatch(r"0.1 s; the command ([\d.]+) s, its start included\n", done.stdout)
+    assert found is not None, done.stdout
+    assert 0.5 <= float(found[1]) <= time.time() - begun + 0.1
 
 
 def test_digest__stands_alone_on_its_line(files: Path) -> None:
@@ -136,6 +149,10 @@ def make_bad_inputs(folder: Path) -> None:
         (
             ["--cluster", "tcp://127.0.0.1:9"],
             ["cannot reach", "127.0.0.1:9", "`--cluster ADDRESS`", "`--workers N`"],
+        ),
+        (
+            ["--set", "cluster.address=somewhere"],
+            ["cannot reach a Dask scheduler at somewhere: missing port", "`--cluster ADDRESS`"],
         ),
         (["--cluster", "local"], ["YAML file or an address"]),
         (["--set", "nonsense"], ["key=value"]),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from segpipe.config import load, load_cluster, parse
+from segpipe.config import Config, load, load_cluster, parse
 from segpipe.errors import InputError
+from segpipe.methods import everything
 from segpipe.stage_plans import build_method
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,8 +60,20 @@ def test_set__overrides_any_key(tmp_path: Path) -> None:
         ({**GOOD, "tile": 3}, "tile: unknown key; did you mean `tiles`"),
         ({**GOOD, "tiles": {"sise": 3}}, "tiles.sise: unknown key; did you mean `size`"),
         ({**GOOD, "cluster": {"worker": 3}}, "did you mean `workers`"),
-        ({**GOOD, "tiles": {"size": 3}}, "tiles.size: 3 is not allowed; Core of a tile in pixels"),
-        ({**GOOD, "tiles": {"size": "big"}}, "tiles.size: 'big' is not allowed; Core of a tile"),
+        (
+            {**GOOD, "tiles": {"size": 3}},
+            "tiles.size must be auto, whole, 64 or more or a list, got 3; Core of",
+        ),
+        (
+            {**GOOD, "tiles": {"size": "big"}},
+            "auto, whole, a whole number or a list, got 'big'; Core of a tile",
+        ),
+        ({**GOOD, "tiles": {"size": "hole"}}, "a list, got 'hole'; did you mean `whole`?"),
+        ({**GOOD, "tiles": {"size": ["a", 99]}}, "tiles.size.0 must be a whole number, got 'a'"),
+        ({**GOOD, "tiles": {"size": [99]}}, "tiles.size: [99] is not allowed; Core of a tile"),
+        ({**GOOD, "cluster": {"workers": "nne"}}, "got 'nne'; did you mean `none`?"),
+        ({**GOOD, "cluster": {"retries": "two"}}, "must be a whole number, got 'two'; How often"),
+        ({**GOOD, "report": {"page": None}}, "report.page must be true or false, got null;"),
         ({**GOOD, "tiles": 512}, "tiles: has keys of its own: size"),
         ({**GOOD, "step": 24}, "a parameter of the method is `parameters.step`"),
         ({**GOOD, "measure": "colours"}, "nothing called `colours` can be measured; did you mean"),
@@ -65,8 +81,8 @@ def test_set__overrides_any_key(tmp_path: Path) -> None:
         ({"input": "a", "method": "slic"}, "output: this key is needed"),
         ({"input": "a", "output": "b"}, "give either `method`"),
         ({**GOOD, "stages": [{"method": "slic"}]}, "give either `method`"),
-        ({**GOOD, "cluster": {"retries": -1}}, "cluster.retries"),
-        ({**GOOD, "max_pixels": 0}, "max_pixels"),
+        ({**GOOD, "cluster": {"retries": -1}}, "cluster.retries must be 0 or more, got -1"),
+        ({**GOOD, "max_pixels": 0}, "max_pixels must be more than 0, got 0"),
         (
             {"input": "a", "output": "b", "stages": [{"method": "slic"}, {"method": "slic"}]},
             "two stages write the same label image",
@@ -83,16 +99,42 @@ def test_parse__explains_what_is_wrong(values: dict, message: str) -> None:
     ("name", "parameters", "message"),
     [
         ("slik", {}, "did you mean `slic`"),
-        ("watershed", {"markers": "peaks"}, "markers: 'peaks' is not allowed; Where regions begin"),
+        ("watershed", {"markers": "peaks"}, "segments or a list, got 'peaks'; Where regions begin"),
         ("slic", {"stepp": 3}, "did you mean `step`"),
         ("slic", {"step": 0}, "step"),
-        ("slic", {"step": "wide"}, "step"),
+        ("slic", {"step": "wide"}, "slic: step must be a whole number, got 'wide'; Spacing"),
+        ("watershed", {"markers": "minnima"}, "a list, got 'minnima'; did you mean `minima`?"),
+        ("watershed", {"markers": [[1, 2], [3, "x"]]}, "markers.1.1 must be a whole number"),
+        ("watershed", {"markers": [[1, 2], [3]]}, r"markers.1: \[3\] is not allowed; Where"),
+        ("threshold", {"rule": "otus"}, "otsu, local or fixed, got 'otus'; did you mean `otsu`?"),
+        ("mean-shift", {"features": ["lab", "colur"]}, "features.1 must be .* mean `colour`?"),
         ("slic", {"compactness": -1}, "compactness"),
     ],
 )
 def test_build_method__explains_what_is_wrong(name: str, parameters: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         build_method(name, parameters)
+
+
+def test_explanations__are_in_plain_words() -> None:
+    """No word of the library that checks, for any type of wrong value of any key."""
+    wrong = ["x", 1.5, -1, None, [], ["x"], [[1, "x"]], {"x": 1}]
+    said = []
+    for method, kind in everything().items():
+        for field, value in itertools.product(fields(kind), wrong):
+            try:
+                build_method(method, {field.name: value})
+            except InputError as error:
+                said.append(str(error))
+    for key, value in itertools.product(Config.model_fields, wrong):
+        try:
+            parse({**GOOD, key: value})
+        except InputError as error:
+            said.append(str(error))
+    assert len(said) > 200
+    assert not [
+        text for text in said if re.search("Input should|a valid|unable to|instance of", text)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +173,10 @@ def test_set__reaches_into_stages(tmp_path: Path) -> None:
         ("stages.2.parameters.step=20", "`2` is no item of that list; give 0 to 1"),
         ("stages.c.name=d", "`c` is no item"),
         ("stages.1=3", "say what of it"),
-        ("parameters.step=3", "--set stages.0.parameters.NAME=VALUE"),
+        (
+            "parameters.step=3",
+            r"give `stages.0.parameters.step` \(slic\) or `stages.1.parameters.step` \(slic\)",
+        ),
     ):
         with pytest.raises(InputError, match=message):
             load(path, [change])

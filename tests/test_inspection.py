@@ -21,6 +21,7 @@ from segpipe.progress import Silent
 from segpipe.quality import seams
 from segpipe.regions import rank
 from segpipe.regions.finish import label_pass
+from segpipe.report.scores import seams as said_of_seams
 from segpipe.session import execute
 from segpipe.store.digest import array_digest
 from segpipe.store.folder import Folder
@@ -65,6 +66,43 @@ def test_run__exact_seams_are_computed_to_be_zero(tilings: list[dict[str, Any]])
         assert found["check"]["changed"] == 0
         assert found["check"]["identical"] is True
         assert "seam-check" in state["steps"]
+        told = said_of_seams("slic", state)
+        assert told is not None
+        assert [value for value, _ in told["figures"]] == ["0\u00a0%"], "nothing that alarms"
+        assert "Across the seams of tiles the label changes at" in told["sentence"]
+
+
+@pytest.mark.parametrize("background", [0, None])
+def test_run__scores_and_headline_suit_what_was_found(
+    background: int | None, tmp_path: Path
+) -> None:
+    """Discs that touch nothing: their outlines are borders, and not those with what is masked."""
+    y, x = np.mgrid[:300, :400]
+    discs = (y % 50 - 25) ** 2 + (x % 50 - 25) ** 2 < 200
+    noise = np.random.default_rng(0).integers(0, 8, discs.shape, dtype=np.uint8)
+    mask = np.where((x > 30) & (x < 350), 255, 0).astype(np.uint8)
+    image = np.where(mask > 0, 40 + 90 * discs + noise, 255).astype(np.uint8)
+    for name, pixels in (("image", image), ("mask", mask)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    found = []
+    for size in (128, "whole"):
+        values = {"input": str(tmp_path / "image.png"), "output": str(tmp_path / str(size)),
+                  "mask": str(tmp_path / "mask.png"), "method": "threshold",
+                  "parameters": {"background": background}, "tiles": {"size": size},
+                  "cluster": {"workers": "none"}}  # fmt: skip
+        execute(parse(values), watch=Silent(), resume=False)
+        found.append(Folder(values["output"]).get_json("run.json")["conditions"]["threshold"])
+    assert found[0] == found[1]
+    assert found[0]["background"] is (background == 0)
+    assert 20 < found[0]["boundary_strength"] < 50, "a step of 90 over noise of 2.6"
+    page = Page((tmp_path / "128/report.html").read_text()).text
+    share = (discs & (mask > 0)).mean()
+    if background is None:
+        assert f"{100 * share:.3g} %of the image in class 1" in page
+        assert "in class 0" in page
+    else:
+        assert f"{100 * share:.3g} %of the image in segments" in page
+        assert "with the background included" in page
 
 
 def test_run__seam_check_can_be_left_out(slide: Path, tmp_path: Path) -> None:
@@ -148,7 +186,7 @@ def check_page(html: str, found: dict[str, Any]) -> None:
     shown = page.images()[-8:]  # each of image and borders
     for seam, picture, borders in zip(found["worst"], shown[::2], shown[1::2], strict=True):
         assert f"Seam {seam['axis']} {seam['at']}, " in page.text
-        assert picture.size == (175, 175)
+        assert picture.size == (116, 116)
         assert (np.asarray(borders.convert("RGBA"))[:, :, 3] > 0).mean() > 0.01
 
 

@@ -36,6 +36,7 @@ ALLOWED = {
     "report": {"", "config", "errors", "methods", "quality", "tiles", "store", "report"},
     "quality": REGIONS | {"quality"},
     "inspection": {"engine", "inspection", "jobs", "passes", "quality", "store", "tasks", "tiles"},
+    "remarks": {"passes", "plan"},
     "finish": {
         "engine",
         "inspection",
@@ -43,6 +44,7 @@ ALLOWED = {
         "layers",
         "plan",
         "provenance",
+        "remarks",
         "report",
         "run",
         "stage_plans",
@@ -75,6 +77,7 @@ ALLOWED = {
         "kernels",
         "plan",
         "readers",
+        "report",
         "run",
         "state",
         "store",

@@ -25,6 +25,7 @@ from segpipe.cli.shared import (
     out,
     say,
     show,
+    with_start,
 )
 from segpipe.cli.stop import stop
 
@@ -112,7 +113,7 @@ def _work(config: Any, *, resume: bool) -> None:
     try:
         with stop.keeping(kept):
             result = execute(config, watch=_progress(), resume=resume, started=say)
-        show(result)
+        show(with_start(result))
     except KeyboardInterrupt:
         state = read_state(Folder(config.output))
         if state is not None and state["state"] == "complete":
@@ -133,7 +134,7 @@ def _work_on_collection(config: Any, *, resume: bool, retry: bool = False) -> No
     except KeyboardInterrupt:
         err.print(f"segpipe: interrupted; {kept}", markup=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    show(summary(config.output, done.state))
+    show(with_start(summary(config.output, done.state)))
     if done.state["counts"]["set aside"]:
         raise typer.Exit(EXIT_ASIDE)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import psutil
 import typer
 from rich.console import Console
 
@@ -84,6 +86,20 @@ def say_stage(run: str, stage: str | None) -> None:
         name = chosen_stage(state, None)
         others = ", ".join(other for other in state["labels"] if other != name)
         err.print(f"stage {name}, the last (--stage: {others})", style="dim", markup=False)
+
+
+def with_start(result: dict[str, str]) -> dict[str, str]:
+    """Add to the time of a run what a user's clock shows: Python starts before it."""
+    return result | {"time": f"{result['time']}; the command {_age():.1f} s, its start included"}
+
+
+def _age() -> float:
+    """Return how many seconds ago this process began."""
+    began, clock = psutil.Process().create_time(), getattr(time, "CLOCK_BOOTTIME", None)
+    if clock is None:
+        return time.time() - began
+    # Linux tells it in ticks since a boot whose time is known to a second only
+    return time.clock_gettime(clock) - (began - psutil.boot_time())
 
 
 def show(result: dict[str, str]) -> None:

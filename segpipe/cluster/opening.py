@@ -16,6 +16,7 @@ import dask
 import psutil
 from dask.utils import parse_bytes, parse_timedelta
 from distributed import Client, LocalCluster
+from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.deploy.spec import close_clusters
 from distributed.security import Security
 
@@ -170,6 +171,9 @@ def _connected(cluster: Cluster) -> Iterator[Client]:
             require_encryption=True,
         )
     try:
+        scheme, place = parse_address(cluster.address or "")
+        if scheme in ("tcp", "tls"):
+            parse_host_port(place)  # a client half made of a wrong one would linger, and complain
         client = Client(cluster.address, security=security, timeout=10, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(

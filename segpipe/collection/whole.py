@@ -159,7 +159,8 @@ class WholeJob:
                 target = table_name(title, stage.name, alone=alone)
                 work.objects[target] = write_table(self.folder, target, columns)
         with work.timed("compute"):
-            found = self._look(stage, arrays["image"], labels, segments)
+            held = {name: arrays[name] for name in ("image", "mask") if name in arrays}
+            found = self._look(stage, held | {"labels": labels}, segments)
         if notes:
             said.setdefault("notes", {}).update({f"{stage.name}-{n}": v for n, v in notes.items()})
         for kind, of_stage in found.items():
@@ -167,13 +168,13 @@ class WholeJob:
         return known
 
     def _look(
-        self, stage: StagePlan, image: np.ndarray, labels: np.ndarray, segments: int
+        self, stage: StagePlan, held: Mapping[str, np.ndarray], segments: int
     ) -> dict[str, Any]:
         """Score the labels; there are no seams to look at."""
         table = table_name("segments", stage.name, alone=len(self.plan.stages) == 1)
         subject = Held(
             stage.name, self.folder, self.image, table, segments, self.plan.grid, self.key,
-            held={"image": image, "labels": labels},
+            partial=getattr(stage.method, "partial", False), held=held,
         )  # fmt: skip
         done = [
             [Report(0, job.work(0, None).record, {})]
@@ -197,7 +198,7 @@ class Held(Subject):
     """Labels that are looked at before they are on the disk."""
 
     held: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """``image`` (H, W, C) and ``labels`` (H, W)."""
+    """``image`` (H, W, C), ``labels`` (H, W) and, if some pixels do not count, ``mask`` (H, W)."""
 
     def labels(self, box: Box) -> np.ndarray:
         """Return the labels in a box."""
@@ -206,3 +207,7 @@ class Held(Subject):
     def pixels(self, box: Box) -> np.ndarray:
         """Return the image in a box."""
         return self.held["image"][box.slices]
+
+    def mask(self, box: Box) -> np.ndarray | None:
+        """Return which pixels of a box count; None if all do."""
+        return self.held["mask"][box.slices] if "mask" in self.held else None

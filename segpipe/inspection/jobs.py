@@ -66,10 +66,12 @@ class ScoreJob(_Look):
         with work.timed("read"):
             sums, pixels = np.zeros((2, 2), np.int64), 0
             for box in sample(found["drawn"], subject.grid.shape):
-                sums += contrast(subject.pixels(box), subject.labels(box))
+                seen = subject.pixels(box), subject.labels(box)
+                sums += contrast(*seen, background=subject.background(box))
                 pixels += box.size
         found["boundary_strength"] = boundary_strength(sums)
         found["contrast"] = sums.tolist()
+        found["background"] = subject.partial
         found["sampled_pixels"] = pixels
         work.record = pack(found)
         return work

@@ -48,6 +48,8 @@ class Subject:
     info: ImageInfo | None = None
     inputs: tuple[ArrayInput | LabelsInput, ...] = ()
     """What the method reads: the image, and its mask if it has one."""
+    partial: bool = False
+    """Pixels in no segment are background, those that do not count excepted."""
     seconds: float = math.inf
     """What the run takes, roughly."""
 
@@ -58,6 +60,20 @@ class Subject:
     def pixels(self, box: Box) -> np.ndarray:
         """Return the image in a box."""
         return as_pixels(Region(self.image, "0", box).read())
+
+    def background(self, box: Box) -> np.ndarray | None:
+        """Return where pixels in no segment are background; None if nowhere."""
+        if not self.partial:
+            return None
+        mask = self.mask(box)
+        return np.ones(box.shape, bool) if mask is None else mask > 0
+
+    def mask(self, box: Box) -> np.ndarray | None:
+        """Return which pixels of a box count; None if all do."""
+        for item in self.inputs:
+            if item.name == "mask":
+                return item.read(box)["mask"][0]
+        return None
 
 
 def table_scores(folder: Folder, table: str, shape: Sequence[int], segments: int) -> dict[str, Any]:

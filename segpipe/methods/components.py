@@ -66,6 +66,16 @@ class Components:
         """Whether pixels stay unlabelled."""
         return self.background is not None
 
+    @property
+    def finer(self) -> str:
+        """What gives a finer result."""
+        if self.foreground:
+            return (
+                f"take threshold with a background: here all that is not {self.background:g} is"
+                " foreground"
+            )
+        return f"lower tolerance (now {self.tolerance:g})" if self.tolerance else ""
+
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: label the cores, join them across seams."""
         # where runs of codes are all there is to find, that takes less than storing the regions

@@ -68,7 +68,7 @@ class Felzenszwalb:
         check_kinds(self)
         if self.scale is not None and not 0 <= self.scale <= 1e9:
             raise ValueError(
-                f"scale (k) must be 0 to 1e9, got {self.scale}; for photographs, 50 to 1000 suit"
+                f"scale must be 0 to 1e9, got {self.scale:g}; for photographs, 50 to 1000 suit"
                 " pixels, 4000 to 16000 segments"
             )
         if not 0 <= self.sigma <= 16:
@@ -77,6 +77,11 @@ class Felzenszwalb:
             raise ValueError(
                 f"min_size must be 0 to {1 << 20}, got {self.min_size}; 20 to 200 are common"
             )
+
+    @property
+    def finer(self) -> str:
+        """What gives a finer result."""
+        return f"lower scale (now {self._scale:g})"
 
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: ranges if needed, merging, regions, canonical labels."""
@@ -100,8 +105,13 @@ class Felzenszwalb:
     @property
     def threshold(self) -> int:
         """``scale`` in steps of the weights."""
-        scale = SCALE[self.vertices] if self.scale is None else self.scale
-        return int(scale * (UNIT * pixel_edges.FRACTION if self.vertices == "pixels" else FINE))
+        return int(
+            self._scale * (UNIT * pixel_edges.FRACTION if self.vertices == "pixels" else FINE)
+        )
+
+    @property
+    def _scale(self) -> float:
+        return SCALE[self.vertices] if self.scale is None else self.scale
 
     def _on_graph(self, graph: RegionGraph) -> np.ndarray:
         """Do both sweeps; of equal differences, the edge of smaller labels goes first."""

@@ -114,6 +114,11 @@ class MeanShift:
         """Pixels that a trajectory can see from its start: the halo."""
         return self.iterations * self.spatial_bandwidth
 
+    @property
+    def finer(self) -> str:
+        """What gives a finer result."""
+        return f"lower range_bandwidth (now {self.range_bandwidth})"
+
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: (ranges of floats,) filter and link, merge, number, label."""
         self._check(image)

@@ -81,6 +81,12 @@ class NormalisedCuts:
                     f"{field} must be {low} to {high}, got {getattr(self, field)}; {advice}"
                 )
 
+    @property
+    def finer(self) -> str:
+        """What gives a finer result."""
+        both = " and regions" if self.regions else ""
+        return f"raise threshold (now {self.threshold:g}){both}"
+
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: ranges if the image is not RGB, the graph, numbering, labels."""
         before = () if is_rgb(image) else (ranges_pass(image, "segments"),)

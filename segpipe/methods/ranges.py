@@ -56,6 +56,11 @@ class Ranges:
 
     scale: colour.Scaling
 
+    @property
+    def notes(self) -> dict[str, list[float]]:
+        """What ``run.json`` says of it, a number per channel."""
+        return {"values scaled from": list(self.scale.low), "to": list(self.scale.high)}
+
     def for_tile(self, _tile: Tile, _record: Record) -> colour.Scaling:
         """Return the scaling."""
         return self.scale

@@ -74,6 +74,11 @@ class RegionGrowing:
                 " [row, column], or take rule: neighbour"
             )
 
+    @property
+    def finer(self) -> str:
+        """What gives a finer result."""
+        return f"lower tolerance (now {self.tolerance:g})"
+
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: seeds, what they reach, regions, canonical labels."""
         check_channel(self.channel, image)

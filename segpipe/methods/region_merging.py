@@ -74,6 +74,13 @@ class RegionMerging:
             if value is not None and not 0 <= value <= high:
                 raise ValueError(f"{field} must be 0 to {high}, got {value}; {advice}")
 
+    @property
+    def finer(self) -> str:
+        """What gives a finer result."""
+        if self.criterion == "contrast":
+            return f"lower threshold (now {self.threshold:g})"
+        return f"lower scale (now {self._scale:g})"
+
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: ranges if the image is not RGB, merging, numbering, labels."""
         before = () if is_rgb(image) else (ranges_pass(image, "segments"),)
@@ -92,9 +99,13 @@ class RegionMerging:
         )
         return *before, merge, regroup_pass("merged"), label_pass(image)
 
+    @property
+    def _scale(self) -> float:
+        return float(SCALE[self.criterion] if self.scale is None else self.scale)
+
     def _best_fitting(self, graph: RegionGraph) -> np.ndarray:
         rule = best_fitting.BAATZ if self.criterion == "baatz" else best_fitting.WARD
-        limit = float(SCALE[self.criterion] if self.scale is None else self.scale) ** 2
+        limit = self._scale**2
         return best_fitting.merge(graph, rule, limit, self.shape, self.compactness, self.rounds)
 
 

@@ -71,6 +71,11 @@ class Slic:
         """Return about how many superpixels an image gets, if nothing is masked."""
         return round(image.shape[0] / self.step) * round(image.shape[1] / self.step)
 
+    @property
+    def finer(self) -> str:
+        """What gives a finer result."""
+        return f"lower step (now {self.step})"
+
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: ranges if the image is not RGB, regions, canonical labels."""
         if self.step > max(image.shape):

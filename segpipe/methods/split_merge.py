@@ -64,6 +64,11 @@ class SplitMerge:
         if self.block not in (2, 4, 8, 16, 32, 64, 128):
             raise ValueError(f"block must be a power of two from 2 to 128, got {self.block}")
 
+    @property
+    def finer(self) -> str:
+        """What gives a finer result."""
+        return f"lower contrast (now {self.contrast:g})"
+
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: range (floats), split and merge, regions, canonical labels."""
         check_channel(self.channel, image)

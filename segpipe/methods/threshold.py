@@ -55,6 +55,8 @@ class Threshold:
 
     name: ClassVar[str] = "threshold"
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"
+    tells: ClassVar[tuple[str, ...]] = ("levels",)
+    """What of the notes of its passes a run prints."""
 
     def __post_init__(self) -> None:
         check_kinds(self)
@@ -255,6 +257,11 @@ class _Choice(Range):
     """What all tiles share: the range of values and the levels."""
 
     levels: tuple[float, ...] = ()
+
+    @property
+    def notes(self) -> dict[str, list[float]]:
+        """What ``run.json`` says of it."""
+        return {"levels": list(self.levels)}
 
 
 def _range(parameters: Threshold, window: Window, _part: None) -> Output:

@@ -17,7 +17,7 @@ from segpipe.errors import InputError
 from segpipe.methods.instances import Rule, instance_passes
 from segpipe.methods.instances_kernels import LEVELS
 from segpipe.methods.unet_passes import (
-    CLASS_REGIONS,
+    class_passes,
     network_pass,
     sees_luminance,
     statistics_pass,
@@ -56,7 +56,8 @@ class UNet:
     """instances: two peaks of depth are two objects if both rise so much above the saddle between
     them, 0 to 1; lower ones part more; null: what the card says."""
     min_size: int | None = None
-    """instances: smaller objects (pixels) are left out; null: what the card says."""
+    """Smaller objects, or connected parts of classes, are left out (pixels; the map of classes has
+    them still); null: objects as the card says, no parts."""
     min_score: float = 0.0
     """instances: objects are left out whose pixels have less than this probability of their class,
     on average, 0 to 1."""
@@ -108,7 +109,11 @@ class UNet:
         # of objects, borders between them have no say
         classes = object_planes(file.classes) if objects else tuple(range(1, len(file.classes)))
         votes = Votes("fields", classes, classes)
-        steps = instance_passes(self._rule(file), image) if objects else (CLASS_REGIONS,)
+        steps = (
+            instance_passes(self._rule(file), image)
+            if objects
+            else class_passes(self.min_size or 1)
+        )
         return (*before, network, *steps, label_pass(image, votes=votes))
 
     def _finds_objects(self, file: ModelFile) -> bool:
@@ -139,11 +144,21 @@ class UNet:
                 )
         given, needed = len(self.channels or range(image.channels)), len(file.channels)
         if given != needed and not sees_luminance(self, file, image):
+            names = f"{needed} channel{'s' if needed > 1 else ''} ({', '.join(file.channels)})"
             raise InputError(
-                f"the model {file.name} needs {needed} channel(s) ({', '.join(file.channels)}), got"
-                f" {given}; name {needed} with channels: […]"
+                f"the model {file.name} needs {names}, got {given}; {_enough(needed, image)}"
             )
         check_pixel_size(file, image.pixel_size, image.pixel_unit)
+
+
+def _enough(needed: int, image: ImageInfo) -> str:
+    """Say how a model gets the number of channels that it needs."""
+    if needed <= image.channels:
+        return f"name {needed} of the image's {image.channels}: channels: {list(range(needed))}"
+    return (
+        f"give an image that has them; channels: {[0] * needed} would repeat the first one of this"
+        " image, which is nothing that the model has learned from"
+    )
 
 
 def unet(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,8 @@ from segpipe.nets.inference import Seen
 from segpipe.nets.normalise import Levels
 from segpipe.nets.windows import Layout
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window
-from segpipe.regions import join
+from segpipe.regions import groups, join
+from segpipe.regions.finish import relabel
 from segpipe.regions.label import label_codes
 from segpipe.tiles import Grid, Tile
 
@@ -172,6 +173,27 @@ def _same(records: Sequence[Record], _grid: Grid, _former: Any) -> Computed:
     return Computed(json.loads(kinds[0]))
 
 
+def class_passes(min_size: int) -> tuple[Pass, ...]:
+    """Return the passes from ``classes`` to their connected parts of some size, ``regions``."""
+    find = Pass(
+        "regions",
+        _cut,
+        reads=("classes",),
+        writes={"regions": "uint32"},
+        solve=partial(join.solve, same=join.equal),
+        bytes_per_pixel=16,
+        cost_ns=6.0,
+    )
+    if min_size <= 1:
+        return (find,)
+    sift = partial(_sift, min_size)
+    solve = partial(_leave_out, min_size)
+    return (
+        replace(find, name="parts", map=sift, writes={"parts": "uint32"}, solve=solve),
+        groups.regions_pass(),
+    )
+
+
 def _cut(window: Window, _part: Any) -> Output:
     """Label the connected parts of the classes of a tile."""
     classes = window.core("classes")
@@ -180,13 +202,24 @@ def _cut(window: Window, _part: Any) -> Output:
     return Output({"regions": regions}, record)
 
 
-CLASS_REGIONS = Pass(
-    "regions",
-    _cut,
-    reads=("classes",),
-    writes={"regions": "uint32"},
-    solve=partial(join.solve, same=join.equal),
-    bytes_per_pixel=16,
-    cost_ns=6.0,
-)
-"""From ``classes`` to their connected parts, ``regions``."""
+def _sift(min_size: int, window: Window, _part: Any) -> Output:
+    """Do the same, and leave out what is small and ends in the tile."""
+    found = _cut(window, None)
+    parts, border = found.arrays["regions"], found.record["border"]
+    area = np.bincount(parts.ravel())
+    stays = area >= min_size
+    stays[border] = True
+    if not stays[1:].all():
+        parts = relabel(parts, np.where(stays, np.arange(len(area)), 0).astype(np.uint32))
+    return Output({"parts": parts}, found.record | {"part": border, "area": area[border]})
+
+
+def _leave_out(min_size: int, records: Sequence[Record], grid: Grid, _former: Any) -> groups.Groups:
+    """Join what meets at seams; leave out what is small there, too."""
+    facing = join.facing(records, grid)
+    facing = facing.where(join.equal(facing.here.value, facing.across.value))
+    ids = join.unite(records, facing.here.entry, facing.across.entry)
+    _, group = np.unique(ids, return_inverse=True)
+    vertices, area = groups.Vertices.gather(records), np.zeros(len(ids), np.int64)
+    np.add.at(area, group, vertices.values("area"))
+    return vertices.solved(np.where(area[group] < min_size, groups.GONE, ids))

@@ -98,6 +98,14 @@ class Watershed:
         """Whether pixels that no marker reaches stay 0."""
         return self.compactness > 0 or self.markers not in ("minima", "grid")
 
+    @property
+    def finer(self) -> str:
+        """What gives a finer result, or lets all of given markers have their share."""
+        numbers = {"minima": f"lower h (now {self.h:g})", "grid": f"lower step (now {self.step})"}
+        if isinstance(self.markers, str) and self.markers in numbers:
+            return numbers[self.markers]
+        return "move markers off the edges of what they mark, or raise compactness (0.5, say)"
+
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: ranges if needed, basins of the tiles, regions, canonical labels."""
         self._check(image)

@@ -7,6 +7,7 @@ holds a program: pickles and TorchScript archives are refused.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,6 +21,11 @@ from segpipe.nets.windows import Frame
 Activation = Literal["softmax", "sigmoid", "none"]
 SHIPPED = {"nuclei": "nuclei.safetensors", "vessels": "vessels.onnx"}
 """Models that come with the package, and their files in `models/`."""
+OTHERS = (
+    "give a file (.safetensors, .onnx, a bioimage.io rdf.yaml or .zip), train one (segpipe train),"
+    f" or name one that comes with segpipe: {', '.join(SHIPPED)}"
+)
+"""What to do where there is no model of a name."""
 UNITS = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4, "meter": 1e6}
 """Micrometres."""
 PROGRAMS = (".pt", ".pth", ".ckpt", ".torch", ".pkl", ".pickle")
@@ -100,11 +106,9 @@ def located(path: str | Path) -> Path:
             raise InputError(f"the folder {path} holds no bioimage.io package (no rdf.yaml)")
         place = found[0]
     if not place.is_file():
-        raise InputError(
-            f"there is no model {path}; give a file (.safetensors, .onnx, a bioimage.io rdf.yaml or"
-            " .zip), train one (segpipe train), or name one that comes with segpipe:"
-            f" {', '.join(SHIPPED)}"
-        )
+        close = difflib.get_close_matches(str(path), SHIPPED, n=1)
+        hint = f"did you mean `{close[0]}`?" if close else OTHERS
+        raise InputError(f"there is no model {path}; {hint}")
     return place.resolve()
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -35,6 +35,8 @@ class Sums:
 
     segments: int
     pixels: int
+    largest: int
+    """Pixels of the largest segment."""
     small: int
     """Segments of fewer than `SMALL` pixels."""
     small_pixels: int
@@ -80,6 +82,7 @@ class Sums:
         return cls(
             segments=len(area),
             pixels=int(area.sum()),
+            largest=int(area.max(initial=0)),
             small=int((area < SMALL).sum()),
             small_pixels=int(area[area < SMALL].sum()),
             totals=tuple(exact_sum(area * m) for m in means) if means else None,
@@ -93,7 +96,8 @@ class Sums:
 
     def __add__(self, other: Sums) -> Sums:
         pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return Sums(*(_add(a, b) for a, b in pairs))
+        total = Sums(*(_add(a, b) for a, b in pairs))
+        return replace(total, largest=max(self.largest, other.largest))
 
 
 def scores(sums: Sums) -> dict[str, float | None]:
@@ -107,8 +111,10 @@ def scores(sums: Sums) -> dict[str, float | None]:
     intra_cluster_variation
         Mean over the segments of the standard deviation inside (units of the image; the variances
         of the channels are added).
-    mean_area, small_share, small_pixel_share
-        Pixels of a segment; share of the segments that have fewer than `SMALL`, and of the pixels.
+    mean_area, largest_share
+        Pixels of a segment; share of all pixels in segments that the largest one has.
+    small_share, small_pixel_share
+        Share of the segments that have fewer than `SMALL` pixels, and of the pixels.
     compactness
         0 to 1: mean of 4 pi A / P^2, weighted by area.
     evenness
@@ -132,6 +138,7 @@ def scores(sums: Sums) -> dict[str, float | None]:
     found: dict[str, Fraction | float | None] = dict.fromkeys(NAMES)
     if n:
         found["mean_area"] = Fraction(pixels, n)
+        found["largest_share"] = Fraction(sums.largest, pixels)
         found["small_share"] = Fraction(sums.small, n)
         found["small_pixel_share"] = Fraction(sums.small_pixels, pixels)
         found["explained_variation"] = _explained(sums)
@@ -149,6 +156,7 @@ NAMES = (
     "explained_variation",
     "intra_cluster_variation",
     "mean_area",
+    "largest_share",
     "small_share",
     "small_pixel_share",
     "compactness",

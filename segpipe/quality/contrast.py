@@ -18,7 +18,10 @@ BORDER, INSIDE = 0, 1
 
 
 def contrast(
-    image: np.ndarray, labels: np.ndarray, core: tuple[int, int] | None = None
+    image: np.ndarray,
+    labels: np.ndarray,
+    core: tuple[int, int] | None = None,
+    background: np.ndarray | None = None,
 ) -> np.ndarray:
     """Sum up how much neighbouring pixels differ, on borders of segments and inside them.
 
@@ -32,6 +35,9 @@ def contrast(
         (rows, columns) of the pixels whose pairs with the pixel to the right and the one below
         are counted; the window has one more row and column where the image goes on. All of the
         window when omitted.
+    background
+        (rows, columns), True where a pixel in no segment is background, which segments have a
+        border with; nowhere when omitted.
 
     Returns
     -------
@@ -47,10 +53,14 @@ def contrast(
     >>> image = np.array([[[0], [0], [9], [8]]], np.uint8)
     >>> contrast(image, np.array([[1, 1, 2, 2]])).tolist()
     [[1, 9], [2, 1]]
+    >>> contrast(image, np.array([[0, 0, 2, 2]]), background=np.ones((1, 4), bool)).tolist()
+    [[1, 9], [1, 1]]
     """
     out = np.zeros((2, 2), np.int64)
     rows, columns = core or labels.shape
-    _contrast(image, labels, rows, columns, UNIT if image.dtype.kind == "f" else 1, out)
+    outside = np.zeros((0, 0), bool) if background is None else background
+    unit = UNIT if image.dtype.kind == "f" else 1
+    _contrast(image, labels, outside, rows, columns, unit, out)
     return out
 
 
@@ -67,21 +77,26 @@ def boundary_strength(sums: np.ndarray) -> float | None:
 
 
 @njit(nogil=True, cache=True)
-def _contrast(image, labels, rows, columns, unit, out):  # type: ignore[no-untyped-def]
+def _contrast(image, labels, background, rows, columns, unit, out):  # type: ignore[no-untyped-def]
     height, width = labels.shape
     for y in range(rows):
         for x in range(columns):
-            here = labels[y, x]
-            if here == 0:
-                continue
             for dy, dx in ((0, 1), (1, 0)):
                 v, u = y + dy, x + dx
-                if v < height and u < width and labels[v, u] != 0:
+                if v < height and u < width and _counts(labels, background, y, x, v, u):
                     difference = _difference(image, y, x, v, u, unit)
                     if difference >= 0:
-                        k = 0 if labels[v, u] != here else 1
+                        k = 0 if labels[v, u] != labels[y, x] else 1
                         out[k, 0] += 1
                         out[k, 1] += difference
+
+
+@njit(nogil=True, cache=True)
+def _counts(labels, background, y, x, v, u):  # type: ignore[no-untyped-def]
+    """Tell whether a pair lies in segments, or one in a segment and one in the background."""
+    if labels[y, x] == 0:
+        return labels[v, u] != 0 and background.size > 0 and background[y, x]
+    return labels[v, u] != 0 or (background.size > 0 and background[v, u])
 
 
 @njit(nogil=True, cache=True)

@@ -10,8 +10,9 @@ from typing import Any
 from segpipe.report import content, pictures, plots
 from segpipe.report.display import Display, open_display
 from segpipe.report.places import choose, worst_seams
-from segpipe.report.scores import scores, seams
+from segpipe.report.scores import headline, scores, seams
 from segpipe.report.templates import template
+from segpipe.report.words import plain
 from segpipe.store import table_name
 from segpipe.store.folder import Folder
 
@@ -96,15 +97,18 @@ def _stage(folder: Folder, state: Mapping[str, Any], display: Display, name: str
         "name": name,
         "number": number,
         "segments": found["segments"],
+        "remark": content.sentence(state.get("remarks", {}).get(name, "")),
         "digest": found["digest"],
         "exactness": state["exactness"][name],
         "promise": content.PROMISES[state["exactness"][name]],
         "parameters": content.parameters(state, name),
+        "found": {k: plain(v) for k, v in state.get("found", {}).get(name, {}).items()},
         "overview": overview,
         "shape": display.shape,
         "places": pictures.places(display, name, chosen, tile, colour),
         "seam_places": pictures.places(display, name, seam_places, tile, colour),
         "scores": scored,
+        "headline": headline(folder, table, scored, state, name),
         "seams": traces,
         "plots": {key: plot for key, plot in drawn.items() if plot is not None},
     }

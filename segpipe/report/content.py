@@ -68,6 +68,15 @@ def parameters(state: Mapping[str, Any], name: str) -> dict[str, str]:
     return {}
 
 
+def sentence(text: str) -> str:
+    """Write what is said in a line as a sentence.
+
+    >>> sentence("one segment covers 99 % of the pixels"), sentence("")
+    ('One segment covers 99 % of the pixels.', '')
+    """
+    return text and f"{text[0].upper()}{text[1:]}."
+
+
 def _in_force(method: str, given: Mapping[str, Any]) -> dict[str, str]:
     """Say of each parameter that was not set what holds instead."""
     unset = {key for key, value in given.items() if value is None}
@@ -136,7 +145,7 @@ def _work(state: Mapping[str, Any]) -> dict[str, str]:
         "workers": f"{machine['workers']}, {amount(machine['worker_memory'])} each",
         "peak memory": _peak(max((step["peak_bytes"] for step in steps), default=0)),
         "failures left": "none: every task is done and has its record",
-        "retries": retries(state["steps"]),
+        "retries": retries(state["steps"]) + (" since the last resume" if resumed else ""),
         "interruptions": f"resumed {resumed}×" if resumed else "none",
         "reused": f"{grouped(reused)} of {grouped(tasks)} tasks, found intact when tried again"
         if reused

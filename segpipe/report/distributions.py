@@ -74,6 +74,17 @@ def densities(folder: Folder, table: str, shape: tuple[int, int]) -> np.ndarray 
     return found
 
 
+def class_areas(folder: Folder, table: str) -> dict[int, int]:
+    """Return the pixels of each class; empty without a column of classes."""
+    found: dict[int, int] = {}
+    for rows in batches(folder, table, ("area", "class")):
+        if "class" not in rows:
+            break
+        for value in np.unique(rows["class"]).tolist():
+            found[value] = found.get(value, 0) + int(rows["area"][rows["class"] == value].sum())
+    return found
+
+
 def distribution(stream: Stream, fine: np.ndarray) -> Distribution | None:
     """Return the distribution of the values of a stream, which is read twice."""
     counts = np.zeros(len(fine) + 1, np.int64)

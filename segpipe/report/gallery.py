@@ -43,6 +43,7 @@ FIGURES = {
     "compactness": "compactness",
     "evenness": "evenness",
     "small_share": "small segments",
+    "largest_share": "largest segment",
     "megapixels": "megapixels",
     "seconds": "seconds",
 }

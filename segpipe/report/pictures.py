@@ -29,7 +29,7 @@ DISCERNIBLE, THROUGH = 6.0, 140
 (of 255) borders cover there, where they are a good part of the picture."""
 ACROSS = 20
 """Segments across a place, about; between the limits below."""
-EDGES = (192, 512)
+EDGES = (128, 512)
 """Smallest and largest edge of a place (px)."""
 Colour = tuple[int, int, int]
 COLOURS: tuple[Colour, ...] = (
@@ -40,7 +40,7 @@ CLOSE = 0.05
 """Share of the pixels that may be close to the colour of borders."""
 MOST = 0.5
 """Share of pixels in no segment from which on they are background."""
-MARK, RIM = 7, 3
+MARK, RIM = 2, 2
 """Width of the line round a segment that a place is about, and of its rim (half pixels)."""
 VEIL, DARK = (255, 255, 255), (0, 0, 0)
 """Colour of the stripes over pixels in no segment and of lines round segments; of their rims."""
@@ -89,7 +89,7 @@ def overview(
 
 def place_edge(display: Display, across: float) -> int:
     """Return the edge of places (px) in which segments can be told apart."""
-    return int(np.clip(min(across * ACROSS, min(display.shape) // 2), *EDGES))
+    return int(np.clip(min(across * ACROSS, min(display.shape) // 3), *EDGES))
 
 
 def places(

@@ -7,7 +7,8 @@ random or for its segments is empty.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ EACH = 2
 """Places of each kind."""
 BAND = 1 << 24
 """Pixels of labels that are sought through at a time."""
-OVERLAP = 0.5
-"""Places that share more than this with an earlier one show nothing new."""
+OVERLAP, LITTLE = 0.5, 0.05
+"""Places that share more than this with an earlier one show nothing new; where there are segments
+with room for it, they share little."""
 
 
 @dataclass(frozen=True)
@@ -36,24 +38,31 @@ class Choice:
 def choose(display: Display, stage: str, edge: int, state: Mapping[str, Any]) -> list[Choice]:
     """Return boxes of `edge` px with segments worth a look, the random ones first."""
     scored = state.get("conditions", {}).get(stage, {})
-    kinds = (
-        ("Drawn at random", [(s["at"], None) for s in scored.get("drawn", [])]),
-        (
-            "Least uniform segment, outlined in white",
-            [(s["at"], s["label"]) for s in scored.get("worst", [])],
-        ),
-    )
-    chosen: list[Choice] = []
-    for why, places in kinds:
-        found = 0
-        for place, segment in places:
-            box = _box(place, edge, display.shape)
-            if found < EACH and _is_new(box, chosen) and display.labels(stage, 0, box).any():
-                chosen.append(Choice(box, why, segment))
-                found += 1
-    if not chosen:
-        chosen += [Choice(box, "Where segments are") for box in _anywhere(display, stage, edge)]
-    return chosen
+    seen = partial(_seen, display, stage, edge)
+    worst = seen("Least uniform segment, outlined in white", scored.get("worst", []))
+    drawn = seen("Drawn at random", scored.get("drawn", []), beside=worst)
+    chosen = [replace(choice, segment=None) for choice in drawn] + worst
+    return chosen or [Choice(b, "Where segments are") for b in _anywhere(display, stage, edge)]
+
+
+def _seen(
+    display: Display,
+    stage: str,
+    edge: int,
+    why: str,
+    segments: Sequence[Mapping[str, Any]],
+    *,
+    beside: Sequence[Choice] = (),
+) -> list[Choice]:
+    """Return boxes of `edge` px round the first segments with room of their own, or some of it."""
+    found: list[Choice] = []
+    for limit in (LITTLE, OVERLAP):
+        for segment in segments:
+            box = _box(segment["at"], edge, display.shape)
+            new = len(found) < EACH and _is_new(box, [*beside, *found], limit)
+            if new and display.labels(stage, 0, box).any():
+                found.append(Choice(box, why, segment["label"]))
+    return found
 
 
 def worst_seams(display: Display, stage: str, edge: int, state: Mapping[str, Any]) -> list[Choice]:
@@ -86,8 +95,8 @@ def _box(place: Sequence[float], edge: int, shape: tuple[int, int]) -> Box:
     return Box((start[0], start[1]), (start[0] + size[0], start[1] + size[1]))
 
 
-def _is_new(box: Box, chosen: Sequence[Choice]) -> bool:
-    return all(_shared(box, other.box) <= OVERLAP * box.size for other in chosen)
+def _is_new(box: Box, chosen: Sequence[Choice], limit: float) -> bool:
+    return all(_shared(box, other.box) <= limit * box.size for other in chosen)
 
 
 def _shared(a: Box, b: Box) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from segpipe.report.words import duration, figure, grouped, percent
 from segpipe.store.folder import Folder
 
 NOT_MEASURED = "not measured"
+CLASSES = 3
+"""Most classes whose shares are told at the top of the page."""
 SPARSE = 0.9
 """Segments that cover less of the image are explained as such."""
 
@@ -41,6 +44,29 @@ def scores(folder: Folder, table: str, stage: str, state: Mapping[str, Any]) -> 
         _strength(found, shape, floating=state["source"]["dtype"].startswith("float")),
         _time(state, shape),
     ]
+
+
+def headline(
+    folder: Folder, table: str, scored: Sequence[Score], state: Mapping[str, Any], stage: str
+) -> list[tuple[str, str]]:
+    """Return the two or three figures that say most of a stage's labels.
+
+    Of classes it is what share of the image each has, of objects what share they have together, of
+    a partition how much of the image it explains.
+    """
+    if not scored:
+        return []
+    pixels = math.prod(state["source"]["shape"])
+    shares = distributions.class_areas(folder, table)
+    if len(shares) > 1:
+        first = sorted(shares.items(), key=lambda pair: -pair[1])[:CLASSES]
+        return [(percent(n / pixels), f"of the image in class {value}") for value, n in first]
+    homogeneity, size = (score.figures[0] for score in scored[:2])
+    objects = state.get("conditions", {}).get(stage, {}).get("background")
+    if objects and (areas := distributions.areas(folder, table)):
+        covered = areas.mean * areas.count / pixels
+        return [(percent(covered), "of the image in segments"), size]
+    return [told for told in (homogeneity, size) if told[0] != NOT_MEASURED]
 
 
 def _homogeneity(
@@ -120,6 +146,7 @@ def _evenness(
 def _strength(found: Mapping[str, Any], shape: tuple[int, int], *, floating: bool) -> Score:
     plot, value, note = None, found.get("boundary_strength"), ""
     (n, across), (m, inside) = found.get("contrast", ((0, 0), (0, 0)))
+    included = ", those with the background included," if found.get("background") else ""
     if n and m:
         unit = UNIT if floating else 1
         means = {"across borders": across / n / unit, "inside segments": inside / m / unit}
@@ -130,8 +157,8 @@ def _strength(found: Mapping[str, Any], shape: tuple[int, int], *, floating: boo
     return Score(
         "Boundary strength",
         [("–" if value is None else f"{figure(value)} ×", _elsewhere(n, m, inside))],
-        "How much more neighbouring pixels differ across borders of segments than inside: 1 means "
-        "that borders lie anywhere.",
+        f"How much more neighbouring pixels differ across borders of segments{included} than "
+        f"inside: 1 means that borders lie anywhere.",
         plot,
         note,
     )
@@ -151,8 +178,9 @@ def _time(state: Mapping[str, Any], shape: tuple[int, int]) -> Score:
     spent = max(0.0, state["wall_seconds"] - compiled)
     return Score(
         "Time",
-        [(duration(spent / megapixels), "per megapixel, start to end")],
-        f"What the segmentation cost, reading, checking and writing included.{without}",
+        [(duration(spent / megapixels), "per megapixel, from reading to report")],
+        f"What the segmentation cost, reading, checking and writing included, the start of Python "
+        f"not.{without}",
         plots.steps(seconds) if seconds else None,
     )
 
@@ -174,10 +202,16 @@ def seams(stage: str, state: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _seam_figures(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what is known of the seams in two numbers, and what they are."""
+    """Return what is known of the seams in a number or two, and what they are.
+
+    Where windows came out the same with other seams, how labels change on these seams and elsewhere
+    is no more than chance: it is told below, but would only alarm as a figure.
+    """
     check, figures = found.get("check") or {}, []
     if check.get("pixels"):
         figures.append((percent(check["share"]), "of pixels change their segment as seams move"))
+        if not check["changed"]:
+            return figures
     if found["pairs"] and found["density_elsewhere"] is not None:
         both = (_number(found[key], percent) for key in ("density", "density_elsewhere"))
         figures.append((" / ".join(both), "label changes on seams / elsewhere"))

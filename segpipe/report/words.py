@@ -71,9 +71,15 @@ def without_secrets(text: str) -> str:
 
 
 def plain(value: Any) -> str:
-    """Write a value as the YAML would."""
+    """Write a value as the YAML would.
+
+    >>> plain([True, 127, 0.30000000000000004])
+    'true, 127, 0.3'
+    >>> plain([])
+    'none'
+    """
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "–"}[value]
     if isinstance(value, list | tuple):
-        return ", ".join(plain(item) for item in value)
-    return str(value)
+        return ", ".join(plain(item) for item in value) or "none"
+    return f"{value:.12g}" if isinstance(value, float) else str(value)

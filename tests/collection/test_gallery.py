@@ -47,6 +47,7 @@ def write(folder: Path, images: int, pictures: int = 0, **changes: Any) -> Folde
         "compactness": known(0.3 + number % 31 / 100),
         "evenness": known(0.8 + number % 11 / 100),
         "small_share": known(number % 5 / 100),
+        "largest_share": known(number % 7 / 10),
         "digest": known(np.array(["0" * 64] * images)),
     }
     pq.write_table(pa.table(table), folder / "images.parquet")

@@ -20,9 +20,11 @@ pytest.importorskip("torch", reason="networks need pip install 'segpipe[nets]'")
 from segpipe.methods import unet_passes as module
 from segpipe.methods.instances import Rule, instance_passes, instances
 from segpipe.methods.unet import UNet, unet
+from segpipe.methods.unet_passes import class_passes
 from segpipe.methods.watershed import watershed
 from segpipe.nets import inference, load_model, windows
 from tests.nets.tiny import tiny_model
+from tests.regions.test_rank import by_first_pixel
 
 BACKENDS = [n for n in ("openvino", "onnxruntime", "torch") if importlib.util.find_spec(n)]
 
@@ -114,6 +116,36 @@ def test_instances__tiled_whole_and_by_the_watershed(dynamics: int) -> None:
     assert whole.max() > 10
     expected = np.where(kept, np.cumsum(kept), 0)[usual].reshape(whole.shape)
     np.testing.assert_array_equal(whole, expected)
+
+
+@pytest.mark.parametrize("min_size", [1, 6, 40])
+def test_parts_of_classes__small_ones_are_left_out_in_any_tiling(min_size: int) -> None:
+    from segpipe.regions.finish import label_pass
+
+    rng = np.random.default_rng(min_size)
+    smooth = ndimage.gaussian_filter(rng.random((120, 100)), 1.5)
+    classes = np.digitize(smooth, np.quantile(smooth, [0.5, 0.8])).astype(np.uint8)
+    expected = np.zeros(classes.shape, np.uint32)
+    for value in (1, 2):
+        parts = ndimage.label(classes == value)[0]
+        large = np.bincount(parts.ravel())[parts] >= min_size
+        expected += np.where(large & (classes == value), parts + 10_000 * value, 0).astype("u4")
+    expected = by_first_pixel(expected)
+    assert expected.max() > 10
+    info = ImageInfo(classes.shape, 1, "uint8")
+    passes = (*class_passes(min_size), label_pass(info))
+    arrays = {"image": classes[:, :, None], "classes": classes}
+    for size in (None, (40, 40), (17, 100), (64, 23)):
+        found = run_in_memory(passes, arrays, size)[0]["labels"]
+        np.testing.assert_array_equal(found, expected, err_msg=str(size))
+
+
+def test_small_parts__of_a_model_s_classes_are_left_out(models: Path, picture: np.ndarray) -> None:
+    file = str(models / "tiny.safetensors")
+    every, few = (unet(picture, file, output="classes", min_size=n) for n in (None, 12))
+    sizes = np.bincount(every.ravel())
+    assert 0 < (sizes[1:] < 12).sum() < len(sizes) - 1
+    np.testing.assert_array_equal(few > 0, (every > 0) & (sizes[every] >= 12))
 
 
 def test_mask__is_background_everywhere(models: Path, picture: np.ndarray) -> None:
@@ -210,7 +242,8 @@ def inference_file(models: Path):
 @pytest.mark.parametrize(
     ("image", "options", "message"),
     [
-        ({"channels": 5}, {}, "needs 1 channel"),
+        ({"channels": 5}, {}, r"needs 1 channel \(.*\), got 5; name 1 .* 5: channels: \[0\]$"),
+        ({}, {"model": "vessels"}, r"got 1; give an image that has them; channels: \[0, 0, 0\]"),
         ({"channels": 2}, {"channels": [2]}, "channels must be 0 to 1, got 2"),
         ({}, {"backend": "tensorrt"}, "backend"),
         ({}, {"window": 10}, "window must be 64 to 8192"),
@@ -220,6 +253,7 @@ def inference_file(models: Path):
             "was trained on pixels of 0.5",
         ),
         ({}, {"model": "nowhere.onnx"}, "there is no model"),
+        ({}, {"model": "nuclie"}, "there is no model nuclie; did you mean `nuclei`?"),
     ],
 )
 def test_what_does_not_fit__is_refused(tmp_path: Path, image, options, message) -> None:
@@ -230,6 +264,12 @@ def test_what_does_not_fit__is_refused(tmp_path: Path, image, options, message) 
     info = ImageInfo(**({"shape": (100, 100), "channels": 1, "dtype": "uint8"} | image))
     with pytest.raises(InputError, match=message):
         build_method("unet", {"model": str(path)} | options).passes(info)
+
+
+def test_repeated_channel__is_taken_as_the_refusal_says() -> None:
+    gray = np.random.default_rng(0).integers(0, 255, (70, 80), dtype=np.uint8)
+    repeated = unet(gray, "vessels", output="classes", channels=(0, 0, 0))
+    np.testing.assert_array_equal(repeated, unet(np.stack([gray] * 3, 2), "vessels"))
 
 
 def test_rgb__is_seen_as_luminance_by_a_model_of_one_channel(models: Path, slide_rgb) -> None:

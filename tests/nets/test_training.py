@@ -506,7 +506,7 @@ def test_read__another_size(tmp_path: Path) -> None:
     [
         ({"schedul": {}}, "did you mean `schedule`"),
         ({"schedule": {"step": 3}}, "did you mean `steps`"),
-        ({"schedule": {"steps": 0}}, r"schedule.steps: .*greater than or equal to 1"),
+        ({"schedule": {"steps": 0}}, r"schedule.steps must be 1 or more, got 0"),
         ({"targets": {"classes": ["cell"]}}, "targets.classes are"),
         ({"targets": {"classes": ["background", "interior"]}}, "objects need the class border"),
         ({"loss": {"class_weights": [1, 2]}}, "needs 3 numbers"),

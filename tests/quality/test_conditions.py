@@ -64,6 +64,7 @@ def test_scores__agree_with_pixels(image: np.ndarray, labels: np.ndarray) -> Non
     sizes = np.array([len(p) for p in parts.values()])
     assert found["mean_area"] == pytest.approx(sizes.mean())
     assert found["small_share"] == pytest.approx((sizes < SMALL).mean())
+    assert found["largest_share"] == pytest.approx(sizes.max() / sizes.sum())
     assert found["small_pixel_share"] == pytest.approx(sizes[sizes < SMALL].sum() / sizes.sum())
     table = table_of(labels, image)
     ratio = np.minimum(4 * math.pi * table["area"] / table["perimeter"] ** 2, 1)
@@ -123,12 +124,17 @@ def test_scores__say_what_was_not_measured() -> None:
     assert set(scores(Sums.of(empty, (2, 2))).values()) == {None}
 
 
-def naive_contrast(image: np.ndarray, labels: np.ndarray) -> list[list[float]]:
+def naive_contrast(
+    image: np.ndarray, labels: np.ndarray, background: np.ndarray
+) -> list[list[float]]:
     out = [[0, 0.0], [0, 0.0]]
     height, width = labels.shape
     for y, x in itertools.product(range(height), range(width)):
         for v, u in ((y, x + 1), (y + 1, x)):
-            if v < height and u < width and labels[y, x] and labels[v, u]:
+            if v >= height or u >= width:
+                continue
+            counts = [labels[p] > 0 or background[p] for p in ((y, x), (v, u))]
+            if all(counts) and (labels[y, x] or labels[v, u]):
                 step = np.abs(image[y, x].astype(float) - image[v, u].astype(float)).sum()
                 if np.isfinite(step):
                     k = BORDER if labels[y, x] != labels[v, u] else INSIDE
@@ -137,16 +143,21 @@ def naive_contrast(image: np.ndarray, labels: np.ndarray) -> list[list[float]]:
     return out
 
 
+@pytest.mark.parametrize("objects", [False, True])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
 def test_contrast__agrees_with_a_slow_one(
-    image: np.ndarray, labels: np.ndarray, dtype: str
+    image: np.ndarray, labels: np.ndarray, dtype: str, objects: bool
 ) -> None:
     pixels = image.astype(dtype)
     if dtype == "float32":
         pixels[5:9, 20:30, 1] = np.nan
-    found = contrast(pixels, labels).astype(float)
+    background = np.full(SHAPE, objects)
+    if objects:
+        labels = np.where(labels % 3 == 1, labels, 0)
+        background[:, 5:30] = False
+    found = contrast(pixels, labels, background=background if objects else None).astype(float)
     found[:, 1] /= UNIT if dtype == "float32" else 1
-    np.testing.assert_array_equal(found, naive_contrast(pixels, labels))
+    np.testing.assert_array_equal(found, naive_contrast(pixels, labels, background))
 
 
 @settings(max_examples=30, deadline=None)

@@ -122,7 +122,7 @@ def test_report__marks_the_least_uniform_segments(rgb_run: Folder) -> None:
         assert middle in worst
         inside = np.repeat(np.repeat(part == middle, 2, 0), 2, 1)
         assert not (mark & inside).any()
-        near = maximum_filter(inside, 15)
+        near = maximum_filter(inside, 5)
         assert (mark <= near).all()
         assert mark[near & ~inside].mean() > 0.5
 
@@ -159,6 +159,12 @@ def test_report__shows_overview_and_places_that_say_why(rgb_run: Folder) -> None
     assert whole.size == (1200, 1040)
     assert borders.size == (2400, 2080)
     assert len(places) == 2 * 8
+    boxes = re.findall(r"(\d+) × (\d+) px at x ([\d\u202f]+), y ([\d\u202f]+)\.", page.text)
+    shown = [tuple(int(n.replace("\u202f", "")) for n in box) for box in boxes]
+    for i, (_w, _h, x, y) in enumerate(shown[:2]):
+        for w, h, left, top in shown[:i] + shown[i + 1 :]:
+            across, down = max(0, w - abs(x - left)), max(0, h - abs(y - top))
+            assert across * down <= 0.05 * w * h, "places drawn at random stand apart"
     for why in ("Drawn at random", "Least uniform segment"):
         assert page.text.count(why) == 2, why
     assert len(re.findall(r"Seam [xy] \d", page.text)) == 4
@@ -242,6 +248,13 @@ def test_report__tells_compiling_from_computing(rgb_run: Folder) -> None:
     assert "500 ms" in text or "0.5 s" in text
     assert "Without compiling kernels" in text
     assert "compiling kernels" not in Page(page_of(rgb_run)).text
+
+
+def test_report__says_of_which_session_retries_are(rgb_run: Folder) -> None:
+    state = rgb_run.get_json("run.json")
+    for resumed, said in ((0, "none"), (2, "none since the last resume")):
+        page = write_report(rgb_run, state | {"resumed": resumed})
+        assert f"<dt>retries</dt><dd>{said}</dd>" in page
 
 
 def test_report__is_the_same_every_time(rgb_run: Folder) -> None:
