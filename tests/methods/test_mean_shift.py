@@ -15,6 +15,7 @@ from segpipe import colour
 from segpipe.methods.gradient_histogram import gradient_histogram
 from segpipe.methods.mean_shift import MeanShift, mean_shift
 from segpipe.methods.mean_shift_modes import mean_shift_filter, mean_shift_modes
+from segpipe.methods.mean_shift_neighbours import vector_neighbours
 from segpipe.methods.mean_shift_plain import (
     COLOUR,
     LANES,
@@ -22,7 +23,7 @@ from segpipe.methods.mean_shift_plain import (
     plain_successor,
     state_size,
 )
-from segpipe.methods.mean_shift_vector import vector_neighbours, vector_successor
+from segpipe.methods.mean_shift_successor import vector_successor
 from segpipe.methods.mean_shift_window import weights
 from segpipe.passes import ImageInfo, run_in_memory
 
@@ -353,12 +354,15 @@ def test_neighbours__equal_their_plain_twin(dtype: type, channels: int) -> None:
     for planes, colours in planes_and_colours(dtype, channels, rng):
         for left in (-20, -3, 0, 5, 30, 33, 50):
             rows, columns = int(rng.integers(0, 20)), int(rng.integers(1, 20))
-            window = BEFORE + left, STRIDE, rows, columns, left
-            rule = int(rng.choice([0, 30, 300, 10000, 254**2])), 40
+            bits = int(rng.integers(3))
+            window = BEFORE + left, STRIDE, rows, columns, 16380, left
+            place = 65530, 65500 + int(rng.integers(70))
+            most = (32767 // max(1, rows * columns)) ** 2  # sums have 16 bits
+            rule = bits, min(int(rng.choice([0, 30, 300, 10000, 254**2])), most), 40
             own = np.ascontiguousarray(colours(LANES).astype(np.uint16))
-            found, wanted = np.zeros((2, 3 + channels, LANES), np.uint16)
-            vector_neighbours(planes, window, rule, own, found)
-            plain_neighbours(planes, window, rule, own, wanted)
+            found, wanted = np.full((2, 5 + (LANES << bits) * state_size(channels)), 7, np.uint16)
+            vector_neighbours(planes, window, place, rule, own, found, 5)
+            plain_neighbours(planes, window, place, rule, own, wanted, 5)
             np.testing.assert_array_equal(found, wanted)
 
 
