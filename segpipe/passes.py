@@ -223,7 +223,10 @@ def run_in_memory(
             part = solution.for_tile(tile, before[number]) if solution else None
             output = step.map(window, part)
             for name, core in output.arrays.items():
-                written[name][tile.core.slices] = core
+                if len(grid) == 1 and _may_stay(core, written[name], known):
+                    written[name] = core
+                else:
+                    written[name][tile.core.slices] = core
             records[number] = output.record
             for name in step.tables:
                 rows[name].append(output.tables[name])
@@ -235,6 +238,12 @@ def run_in_memory(
         before = records
     last = passes[-1].tables
     return known, {name: table_of(table, rows[name]) for name, table in last.items()}
+
+
+def _may_stay(core: np.ndarray, wanted: np.ndarray, known: Mapping[str, np.ndarray]) -> bool:
+    """Tell if what a tile wrote is new, and laid out as the array that it is the whole of."""
+    alike = (core.shape, core.dtype, core.strides) == (wanted.shape, wanted.dtype, wanted.strides)
+    return alike and not any(np.may_share_memory(core, array) for array in known.values())
 
 
 def _planes(step: Pass, name: str) -> tuple[int, ...]:
