@@ -145,6 +145,7 @@ class MeanShift:
         count = chosen.count(image.channels)
         extra = sum(np.dtype(dtype).itemsize * planes for dtype, planes in kept.values())
         window = (self.spatial_bandwidth / self.sample + 4) ** 2
+        stripes = 10 * count // self.sample**2
         return Pass(
             name="filter",
             map=partial(_filter, self),
@@ -157,7 +158,7 @@ class MeanShift:
                 merge_small.solve_parts,
                 same=partial(_close, chosen.limit, self.spatial_bandwidth**2),
             ),
-            bytes_per_pixel=24 + 12 * count + extra + 24 * bool(chosen.halo),
+            bytes_per_pixel=24 + 12 * count + stripes + extra + 24 * bool(chosen.halo),
             cost_ns=window * (3.0 if self.kernel == "flat" else 60.0) + 30.0 * bool(chosen.halo),
         )
 

@@ -49,17 +49,17 @@ def _successor(typing, planes, window, rule, states, at, out, to):
         window, rule = (cgutils.unpack_tuple(builder, arguments[k]) for k in (1, 2))
         key = builder.gep(data_of(context, builder, kind[3], arguments[3]), [arguments[4]])
         target = builder.gep(data_of(context, builder, kind[5], arguments[5]), [arguments[6]])
-        colours = [
-            splat(builder, builder.load(builder.gep(key, [I64(COLOUR + c)])))
-            for c in range(len(pointers))
-        ]
-        balls = Balls(builder, pointers, colours, wide)
+        balls = Balls(builder, pointers, colours_of(builder, key, len(pointers)), wide)
         totals = _window(builder, balls, window, rule)
-        for group, total in enumerate(totals):
-            _round(builder, group, total, totals[0], window[4:], rule[1], (key, target))
+        store_means(builder, totals, window[4:], rule[1], (key, target))
         return context.get_dummy_value()
 
     return types.void(planes, six, three, states, index, out, index), build
+
+
+def colours_of(builder, key, count):
+    """Return a vector of each of a state's colours."""
+    return [splat(builder, builder.load(builder.gep(key, [I64(COLOUR + c)]))) for c in range(count)]
 
 
 def _window(builder, balls, window, rule):
@@ -113,7 +113,7 @@ def _block(builder, balls, window, rule, totals, late, top, left):
     sums = [found, down, builder.mul(found, lanes), *balls.differences()]
     sums += [ZERO] * (size - len(sums))
     for group, total in enumerate(totals):
-        part = _across_lanes(builder, sums[group * GROUP : (group + 1) * GROUP])
+        part = across_lanes(builder, sums[group * GROUP : (group + 1) * GROUP])
         if group == 0:
             n = splat(builder, builder.extract_element(part, I32(0)), SUMS)
             corner = ir.Constant(SUMS, None)
@@ -124,7 +124,7 @@ def _block(builder, balls, window, rule, totals, late, top, left):
         add(builder, total, part)
 
 
-def _across_lanes(builder, vectors):
+def across_lanes(builder, vectors):
     """Return the sums over the lanes of GROUP vectors, as one vector of 32-bit numbers.
 
     Halves of pairs of vectors are put side by side and added, so that each step halves the number
@@ -152,6 +152,12 @@ def _halved(builder, parts, masks):
         builder.add(*(builder.shuffle_vector(a, b, constant(index, mask)) for mask in masks))
         for a, b in zip(parts[::2], parts[1::2], strict=True)
     ]
+
+
+def store_means(builder, totals, corner, bits, pointers):
+    """Store the successor of a state, both given by pointers, from the totals of its window."""
+    for group, total in enumerate(totals):
+        _round(builder, group, total, totals[0], corner, bits, pointers)
 
 
 def _round(builder, group, total, first, corner, bits, pointers):

@@ -15,6 +15,7 @@ from segpipe import colour
 from segpipe.methods.gradient_histogram import gradient_histogram
 from segpipe.methods.mean_shift import MeanShift, mean_shift
 from segpipe.methods.mean_shift_modes import mean_shift_filter, mean_shift_modes
+from segpipe.methods.mean_shift_narrow import pieces, vector_rounded, vector_totals
 from segpipe.methods.mean_shift_neighbours import vector_neighbours
 from segpipe.methods.mean_shift_plain import (
     COLOUR,
@@ -26,6 +27,7 @@ from segpipe.methods.mean_shift_plain import (
 from segpipe.methods.mean_shift_successor import vector_successor
 from segpipe.methods.mean_shift_window import weights
 from segpipe.passes import ImageInfo, run_in_memory
+from segpipe.tiles import Box
 
 
 def mean(total, n, half_up=1):
@@ -344,6 +346,48 @@ def test_successor__equals_its_plain_twin(dtype: type, channels: int) -> None:
             found, wanted = np.full((2, 3 * size), 7, np.uint16)
             vector_successor(planes, window, rule, states, size, found, 2 * size)
             plain_successor(planes, window, rule, FLAT, states, size, wanted, 2 * size)
+            np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 6])
+@pytest.mark.parametrize(("radius", "bits"), [(8, 1), (4, 0), (3, 0), (17, 2)])
+def test_narrow_windows__equal_their_plain_twin(
+    dtype: type, channels: int, radius: int, bits: int
+) -> None:
+    """All over a small window of an image, whose pixels are sampled from an odd place on."""
+    rng = np.random.default_rng(channels)
+    size, before, shape = state_size(channels), 128, (64, 80)
+    here = Box((9, 5), (64, 70))
+    there = [-(-n >> bits) for n in shape]
+    first = [-(-n >> bits) for n in here.start]
+    rows, stride = ((n - 1 >> bits) + 1 - f for n, f in zip(here.stop, first, strict=True))
+    lattice = (stride, first[0], first[1] - before, *there)
+    for planes, colours in planes_and_colours(dtype, channels, rng):
+        limit = int(rng.choice([30, 3000, 254**2]))
+        flat = tuple(p[: before + rows * stride + before] for p in planes)
+        stripes, inside, by_row, by_column, _begin = pieces(
+            flat, before, lattice, here, (9, radius, bits, limit)
+        )
+        for _ in range(60):
+            margin = 0 if here.stop[0] == shape[0] else radius
+            y = int(rng.integers(9 + radius, 64 - margin))
+            x = int(rng.integers(5 + radius, 70 - radius))
+            states = np.zeros(3 * size, np.uint16)
+            states[size + COLOUR - 2 : size + COLOUR + channels] = y, x, *colours(1)[:, 0]
+            top, left = ((n - radius + (1 << bits) - 1) >> bits for n in (y, x))
+            down, across = (
+                min(n + radius >> bits, m - 1) for n, m in zip((y, x), there, strict=True)
+            )
+            offset = before + (top - first[0]) * stride + left - first[1]
+            window = offset, stride, down - top + 1, across - left + 1, top << bits, left << bits
+            found, wanted = np.full((2, 3 * size), 7, np.uint16)
+            plain_successor(planes, window, (0, bits, limit), FLAT, states, size, wanted, size)
+            row, column = by_row[y - 9], by_column[x - 5]
+            totals = np.full(3 * size, 7, np.int32)
+            place, corner = tuple((row + column)[:2]), (row[2], column[2])
+            vector_totals((stripes, inside), place, states, size, totals, size)
+            vector_rounded(stripes, totals, size, corner, bits, states, size, found, size)
             np.testing.assert_array_equal(found, wanted)
 
 
