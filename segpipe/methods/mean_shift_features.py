@@ -86,7 +86,11 @@ class Features:
 
     def colours(self, image: np.ndarray) -> np.ndarray:
         """Return what means of regions are taken of: CIELAB if it is a feature, else the values."""
-        return self._lab(image) if "lab" in self.names else self._values(image)
+        if "lab" in self.names:
+            return self._lab(image)
+        if self.scale is None and self.unit == self.divisor == 1 and self.dtype.kind == "u":
+            return np.moveaxis(image, 2, 0)  # as they are
+        return self._values(image)
 
     def restored(self, found: np.ndarray, channels: int) -> np.ndarray:
         """Turn planes (K, h, w) into (h, w, K) of `out_dtype`, in units of what they are."""

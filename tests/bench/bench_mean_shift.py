@@ -15,11 +15,12 @@ are classes (soil, weed, carrot): read Rec, UE and ASA there, not VI and Cov. Co
 bench_quality.py.
 
 At the defaults a pixel takes its first step over 72 sampled pixels (some 70 instructions on 16
-lanes) and, since states are shared, 0.9 (aerial) to 1.5 further windows of some 240 instructions:
-two thirds for the rows, one for sums across lanes, rounding and addresses. States are compared,
-hashed and linked in about as many instructions as half a window. So 350 to 550 instructions a pixel
-in the filter, or 25 to 40 ns at four a cycle and 3.5 GHz: what is measured is twice that. Outside
-the filter it moves about 80 bytes a pixel: arithmetic and branches bind, not memory. OpenCV takes
+lanes, and 20 for means and states) and, since states are shared, 0.9 (aerial) to 1.5 further
+windows of some 180 instructions: half of them for six vectors of pixels, the others for sums across
+lanes, rounding and addresses. States are compared, hashed and linked in about 100 instructions. So
+350 to 450 instructions a pixel in the filter, or 25 to 32 ns at four a cycle and 3.5 GHz: what is
+measured is half as much again to twice that. Outside the filter it moves about 80 bytes a pixel:
+arithmetic and branches bind, not memory. OpenCV takes
 three channels of 8 bits only: what is measured on others is compared with its time on these.
 """
 
