@@ -86,11 +86,7 @@ class Features:
 
     def colours(self, image: np.ndarray) -> np.ndarray:
         """Return what means of regions are taken of: CIELAB if it is a feature, else the values."""
-        if "lab" in self.names:
-            return self._lab(image)
-        if self.scale is None and self.unit == self.divisor == 1 and self.dtype.kind == "u":
-            return np.moveaxis(image, 2, 0)  # as they are
-        return self._values(image)
+        return self._lab(image) if "lab" in self.names else self._planar(image)
 
     def restored(self, found: np.ndarray, channels: int) -> np.ndarray:
         """Turn planes (K, h, w) into (h, w, K) of `out_dtype`, in units of what they are."""
@@ -124,16 +120,19 @@ class Features:
 
     def _values(self, image: np.ndarray) -> np.ndarray:
         """Return the image's own values; each is a function of the pixel's value only."""
-        values = np.ascontiguousarray(np.moveaxis(image, 2, 0))
+        return np.ascontiguousarray(self._planar(image))
+
+    def _planar(self, image: np.ndarray) -> np.ndarray:
+        """Return `_values`, perhaps as a view: what reads them once needs no copy."""
         if self.scale is not None:
-            return self._scaled(values, self.scale)
-        if values.dtype == np.int16:
-            values = (values.astype(np.int32) + OFFSET).astype(np.uint16)
+            return self._scaled(np.ascontiguousarray(np.moveaxis(image, 2, 0)), self.scale)
+        if image.dtype == np.int16:
+            image = (image.astype(np.int32) + OFFSET).astype(np.uint16)
         if self.unit > 1:
-            return values * np.uint16(self.unit)
-        if self.divisor == 1:
-            return values
-        return _quotients(values.ravel(), self.divisor).reshape(values.shape)
+            image = image * np.uint16(self.unit)
+        elif self.divisor > 1:
+            image = _quotients(image.ravel(), self.divisor).reshape(image.shape)
+        return np.moveaxis(image, 2, 0)
 
     def _scaled(self, values: np.ndarray, scale: colour.Scaling) -> np.ndarray:
         out = np.zeros(values.shape, np.uint16)
