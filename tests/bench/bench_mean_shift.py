@@ -20,8 +20,8 @@ windows of some 180 instructions: half of them for six vectors of pixels, the ot
 lanes, rounding and addresses. States are compared, hashed and linked in about 100 instructions. So
 350 to 450 instructions a pixel in the filter, or 25 to 32 ns at four a cycle and 3.5 GHz: what is
 measured is half as much again to twice that. Outside the filter it moves about 80 bytes a pixel:
-arithmetic and branches bind, not memory. OpenCV takes
-three channels of 8 bits only: what is measured on others is compared with its time on these.
+arithmetic and branches bind, not memory. OpenCV takes three channels of 8 bits only: what is
+measured on others is compared with its time on these.
 """
 
 import argparse
