@@ -211,10 +211,10 @@ def run_in_memory(
     before: list[Record] = [{} for _ in range(len(grid))]
     rows: dict[str, list[Rows]] = {}
     for step in passes:
-        written = {
-            name: np.zeros((*shape, *_planes(step, name)), dtype)
-            for name, dtype in step.writes.items()
+        wanted = {
+            name: ((*shape, *_planes(step, name)), dtype) for name, dtype in step.writes.items()
         }
+        written = {} if len(grid) == 1 else {name: np.zeros(*kind) for name, kind in wanted.items()}
         records: list[Record] = [{} for _ in range(len(grid))]
         rows = {name: [] for name in step.tables}
         for number in range(len(grid)) if order is None else order:
@@ -223,11 +223,15 @@ def run_in_memory(
             part = solution.for_tile(tile, before[number]) if solution else None
             output = step.map(window, part)
             for name, core in output.arrays.items():
-                written[name][tile.core.slices] = core
+                if len(grid) == 1:
+                    written[name] = _own(core, *wanted[name], known)
+                else:
+                    written[name][tile.core.slices] = core
             records[number] = output.record
             for name in step.tables:
                 rows[name].append(output.tables[name])
-        known |= written
+        left_out = {name: np.zeros(*wanted[name]) for name in wanted.keys() - written.keys()}
+        known |= written | left_out
         sent = [step.merge(records)] if step.merge else records
         solution = step.solve(sent, grid, solution) if step.solve else None
         if notes is not None and (found := getattr(solution, "notes", None)):
@@ -235,6 +239,18 @@ def run_in_memory(
         before = records
     last = passes[-1].tables
     return known, {name: table_of(table, rows[name]) for name, table in last.items()}
+
+
+def _own(
+    core: np.ndarray, shape: tuple[int, ...], dtype: str, known: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Return what the only tile wrote as an array of its own: as it is, if it is new and fits."""
+    fits = core.shape == shape and core.dtype == dtype and core.flags.c_contiguous
+    if fits and not any(np.may_share_memory(core, array) for array in known.values()):
+        return core
+    out = np.empty(shape, dtype)
+    out[:] = core
+    return out
 
 
 def _planes(step: Pass, name: str) -> tuple[int, ...]:

@@ -150,6 +150,7 @@ class MeanShift:
         count = chosen.count(image.channels)
         extra = sum(np.dtype(dtype).itemsize * planes for dtype, planes in kept.values())
         window = (self.spatial_bandwidth / self.sample + 4) ** 2
+        stripes = 10 * count // self.sample**2
         return Pass(
             name="filter",
             map=partial(_filter, self),
@@ -162,7 +163,7 @@ class MeanShift:
                 merge_small.solve_parts,
                 same=partial(_close, chosen.limit, self.spatial_bandwidth**2),
             ),
-            bytes_per_pixel=24 + 12 * count + extra + 24 * bool(chosen.halo),
+            bytes_per_pixel=24 + 12 * count + stripes + extra + 24 * bool(chosen.halo),
             cost_ns=window * (3.0 if self.kernel == "flat" else 60.0) + 30.0 * bool(chosen.halo),
         )
 
@@ -258,7 +259,7 @@ def _filter(method: MeanShift, window: Window, scale: colour.Scaling | None) -> 
     core_valid = None if valid is None else np.ascontiguousarray(valid[tile.inner])
     numbers, n = parts(found, shift, core_valid, chosen.limit, method.spatial_bandwidth)
     values = chosen.own_colours(planes[:, *tile.inner], window.core("image"))
-    rims = _rims(found, shift, tile.core)
+    rims = partial(_rim, found, shift, tile.core)
     record = merge_small.summary(numbers, n, values, tile, window.grid.shape, rims)
     arrays = {"parts": numbers}
     if method.filtered or method.modes:
@@ -284,14 +285,13 @@ def _values(method: MeanShift, window: Window, scale: colour.Scaling | None) -> 
     return chosen_features(method, image.dtype, scale).colours(image)
 
 
-def _rims(found: np.ndarray, shift: np.ndarray, core: Box) -> np.ndarray:
-    """Return (rows, columns, C + 2) colour and global place of the modes, at the rims only."""
-    height, width = core.shape
-    out = np.empty((height, width, len(found) + 2), np.int32)  # what is not written costs nothing
-    for y, x in ((0, slice(None)), (-1, slice(None)), (slice(None), 0), (slice(None), -1)):
-        out[y, x, :-2] = found[:, y, x].T
-        out[y, x, -2] = shift[0, y, x] + core.start[0] + np.arange(height)[y]
-        out[y, x, -1] = shift[1, y, x] + core.start[1] + np.arange(width)[x]
+def _rim(found: np.ndarray, shift: np.ndarray, core: Box, along: tuple[Any, ...]) -> np.ndarray:
+    """Return (n, C + 2) int32, colour and global place of the modes along a rim."""
+    y, x = np.arange(core.shape[0])[along[0]], np.arange(core.shape[1])[along[1]]
+    out = np.empty((max(np.size(y), np.size(x)), len(found) + 2), np.int32)
+    out[:, :-2] = found[:, *along].T
+    out[:, -2] = shift[0, *along] + core.start[0] + y
+    out[:, -1] = shift[1, *along] + core.start[1] + x
     return out
 
 

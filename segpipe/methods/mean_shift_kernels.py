@@ -14,15 +14,16 @@ instructions, and that took a tenth of the time.
 import numpy as np
 from numba import njit
 
+from segpipe.methods.mean_shift_narrow import vector_rounded, vector_totals
+from segpipe.methods.mean_shift_neighbours import vector_neighbours
 from segpipe.methods.mean_shift_plain import (
     COLOUR,
     LANES,
-    LIFT,
     PLACE,
     plain_successor,
     state_size,
 )
-from segpipe.methods.mean_shift_vector import vector_neighbours, vector_successor
+from segpipe.methods.mean_shift_successor import vector_successor
 
 PIXELS = 512
 """Pixels whose trajectories advance together, step by step: windows in flight do not wait."""
@@ -38,12 +39,13 @@ u64 = np.uint64
 
 
 @njit(nogil=True, cache=True)
-def follow(planes, lattice, values, valid, place, rule, weights, colours, shift):
+def follow(planes, lattice, pieces, values, valid, place, rule, weights, colours, shift):
     """Follow the trajectories of a core's pixels.
 
     planes   tuple of flat arrays: the sampled pixels; a last one tells masked ones apart
     lattice  (stride, first row, first column, rows, columns): where `planes` lie in the lattice of
              sampled pixels, and how many the image has
+    pieces   the same as `mean_shift_narrow.pieces` says it, if windows are narrow
     values   (C, h, w) colours of the core; valid (h, w) bool
     place    global (y, x) of the core's first pixel
     rule     (steps, radius, bits, limit): a pixel is sampled if y and x are multiples of 2^bits
@@ -61,6 +63,8 @@ def follow(planes, lattice, values, valid, place, rule, weights, colours, shift)
     table = np.full(1 << TABLE_BITS, room - 1, np.int32)
     pixel, node, active, queue, found = np.zeros((5, PIXELS), np.int32)
     order = np.arange(PIXELS).astype(np.int32)
+    places = np.zeros((LANES, 4), np.int64)
+    totals = np.zeros(LANES * WORD * _length(planes), np.int32)
     quick = weights.size == 0 and _is_short(rule)
     for top in range(0, height, down):
         used = 0  # nothing old: states know their places modulo 2^16
@@ -69,7 +73,7 @@ def follow(planes, lattice, values, valid, place, rule, weights, colours, shift)
             box = (top, min(height, top + down), left, min(width, left + across))
             near = (place[0] + top, place[1] + left)
             if quick:
-                _first_steps(planes, lattice, values, place, rule, box, states)
+                _first_steps(planes, lattice, values, place, rule, box, across, states)
             else:
                 _stay(planes, values, place, box, across, states)
             n = _list(planes, valid, near, box, across, quick, states, pixel, fresh)
@@ -80,7 +84,11 @@ def follow(planes, lattice, values, valid, place, rule, weights, colours, shift)
                 if m == 0:
                     break
                 asked = _ask(node, active, m, after, queue)
-                _move(planes, lattice, near, rule, weights, words, queue, asked, fresh)
+                if pieces[1].size:
+                    step = (pieces, near, rule[2])
+                    _move_narrow(*step, words, queue, asked, fresh, places, totals)
+                else:
+                    _move(planes, lattice, near, rule, weights, words, queue, asked, fresh)
                 used = _link(planes, fresh, asked, words, after, table, used, found)
                 _answer(planes, words, queue, asked, found, after)
                 m = _advance(node, active, m, after)
@@ -115,15 +123,12 @@ def _stay(planes, values, place, box, across, states):
 
 
 @njit(nogil=True, cache=True)
-def _first_steps(planes, lattice, values, place, rule, box, states):
+def _first_steps(planes, lattice, values, place, rule, box, across, states):
     """Write the successors of the states of a block's pixels."""
     stride, first_row, first_column, rows_there, columns_there = lattice
     _steps, radius, bits, limit = rule
     own = np.zeros((len(planes), LANES), np.uint16)
-    sums = np.zeros((COLOUR + len(planes), LANES), np.uint16)
-    means = np.zeros((2 + len(planes), LANES), np.int32)
     out, size = states.view(np.uint16), WORD * _length(planes)
-    at = 0
     for y in range(box[0], box[1]):
         top, rows = _window(place[0] + y, radius, bits, rows_there)
         for x in range(box[2], box[2] + (1 << bits)):
@@ -134,43 +139,10 @@ def _first_steps(planes, lattice, values, place, rule, box, states):
                 for k in range(lanes):
                     own[u64(c), u64(k)] = values[u64(c), u64(y), u64(x + (k << bits))]
             offset = (top - first_row) * stride + left - first_column
-            window = (offset, stride, rows, columns, left)
-            vector_neighbours(planes, window, (limit, columns_there), own, sums)
-            corner = (top << bits, left << bits)
-            _means(sums, own, bits, corner, (place[0] + y, place[1] + x), means)
-            for k in range(LANES):
-                to = u64((at + (k << bits)) * size + PLACE)
-                for j in range(2 + len(planes)):
-                    out[to + u64(j)] = means[u64(j), u64(k)]
-            at += 1
-        at += (LANES - 1) << bits
-
-
-@njit(nogil=True, cache=True, forceinline=True, error_model="numpy")
-def _means(sums, own, bits, corner, place, means):
-    """Turn sums into places and mean colours, lane by lane; what sees nothing stays.
-
-    Quotients of 32-bit floats are exact enough, see `mean_shift_vector`.
-    """
-    one, lift = np.int32(1), np.int32(2 * LIFT)
-    double = np.int32(bits + 1)
-    for j in range(2):
-        for k in range(LANES):  # every result is made 32 bits wide again: so it becomes vectors
-            n = np.int32(sums[u64(0), u64(k)])
-            some = np.int32(max(n, one))
-            above = np.int32(np.int32(np.int32(sums[u64(1 + j), u64(k)]) << double) + some)
-            mean = np.int32(np.float32(above) / np.float32(np.int32(some + some)))
-            beside = np.int32(j * (k << bits))
-            moved = np.int32(np.int32(corner[j]) + mean) if n else np.int32(place[j])
-            means[u64(j), u64(k)] = np.int32(moved + beside)
-    for c in range(own.shape[0]):
-        for k in range(LANES):
-            some = np.int32(max(np.int32(sums[u64(0), u64(k)]), one))
-            total = np.int32(np.int16(sums[u64(COLOUR + c), u64(k)]))
-            above = np.int32(np.int32(np.int32(total + total) + np.int32(lift * some)) + some)
-            mean = np.int32(np.float32(above) / np.float32(np.int32(some + some)))
-            base = np.int32(np.int32(own[u64(c), u64(k)]) - np.int32(LIFT))
-            means[u64(2 + c), u64(k)] = np.int32(base + mean)
+            window = (offset, stride, rows, columns, top, left)
+            at = ((y - box[0]) * across + x - box[2]) * size
+            here, step = (place[0] + y, place[1] + x), (bits, limit, columns_there)
+            vector_neighbours(planes, window, here, step, own, out, at)
 
 
 @njit(nogil=True, cache=True, forceinline=True)
@@ -252,6 +224,36 @@ def _move(planes, lattice, near, rule, weights, words, queue, m, fresh):
             plain_successor(planes, window, step, weights, states, at, out, i * size)
         else:
             vector_successor(planes, window, step, states, at, out, i * size)
+
+
+@njit(nogil=True, cache=True, forceinline=True)
+def _move_narrow(pieces, near, bits, words, queue, m, fresh, places, totals):
+    """Do what `_move` does, over narrow windows.
+
+    Three short loops instead of one: so the processor has several windows at hand, while one waits
+    for its quotients.
+    """
+    stripes, inside, by_row, by_column, begin = pieces
+    states, out = words.view(np.uint16), fresh.view(np.uint16)
+    size = out.size // PIXELS
+    for first in range(0, m, LANES):
+        count = min(LANES, m - first)
+        for k in range(count):
+            at = np.int64(queue[u64(first + k)]) * size
+            y = near[0] - begin[0] + np.int16(states[u64(at + PLACE)] - np.uint16(near[0]))
+            x = near[1] - begin[1] + np.int16(states[u64(at + PLACE + 1)] - np.uint16(near[1]))
+            for j in range(2):
+                places[u64(k), u64(j)] = by_row[u64(y), u64(j)] + by_column[u64(x), u64(j)]
+            places[u64(k), u64(2)] = by_row[u64(y), u64(2)]
+            places[u64(k), u64(3)] = by_column[u64(x), u64(2)]
+        for k in range(count):
+            at = np.int64(queue[u64(first + k)]) * size
+            place = (places[u64(k), u64(0)], places[u64(k), u64(1)])
+            vector_totals((stripes, inside), place, states, at, totals, k * size)
+        for k in range(count):
+            at, to = np.int64(queue[u64(first + k)]) * size, (first + k) * size
+            corner = (places[u64(k), u64(2)], places[u64(k), u64(3)])
+            vector_rounded(stripes, totals, k * size, corner, bits, states, at, out, to)
 
 
 @njit(nogil=True, cache=True, forceinline=True)

@@ -1,4 +1,4 @@
-"""States of mean shift, and a step in plain words: what `mean_shift_vector` does for flat weights.
+"""States of mean shift, and its steps in plain words: what the vectors compute for flat weights.
 
 With other weights, `plain_successor` is the step itself.
 """
@@ -14,6 +14,7 @@ GROUP = 8
 """Values of a state that are worked out together: the length of a state is a multiple of it."""
 PLACE, COLOUR = 1, 3
 """Where a state of uint16 has its row and column (modulo 2^16) and its colours; first comes 0."""
+NO_WEIGHTS = np.zeros((0, 0, 0), np.int64)
 LIFT = 256
 """Added to a colour difference to keep what is divided positive."""
 
@@ -72,35 +73,33 @@ def plain_successor(planes, window, rule, weights, states, at, out, to):
 
 
 @njit(nogil=True, cache=True)
-def plain_neighbours(planes, window, rule, colours, sums):
-    """Sum up LANES windows, one a column further than the other, each near a colour of its own.
+def plain_neighbours(planes, window, place, rule, colours, out, at):
+    """Write the successors of LANES pixels, one a lattice column further than the other.
 
     planes   see `plain_successor`
-    window   (offset, stride, rows, columns, left): first pixel and distance of two rows in a
-             plane, size, column of the first pixel in the image; all of the first window
-    rule     (limit, there): see `plain_successor`; the image has so many columns
-    colours  uint16[C, LANES]
-    sums     out, uint16[3 + C, LANES], modulo 2^16: number of pixels, sums of row and column
-             numbers (from 0), of pixel - colour
+    window   (offset, stride, rows, columns, top, left): first pixel and distance of two rows in a
+             plane, size, at most 40 x 40, lattice row and column of the first pixel; all of the
+             first window
+    place    row and column of the first pixel, modulo 2^16
+    rule     (bits, limit, there): see `plain_successor`; the lattice has so many columns
+    colours  uint16[C, LANES] of the pixels
+    out, at  see `plain_successor`; the states are 2^bits states apart
     """
-    offset, stride, rows, columns, left = window
-    sums[:] = 0
+    offset, stride, rows, columns, top, left = window
+    bits, limit, there = rule
+    size = state_size(len(planes))
     for lane in range(LANES):
-        for row in range(rows):
-            for column in range(columns):
-                if not 0 <= left + column + lane < rule[1]:
-                    continue
-                place = offset + row * stride + column + lane
-                distance = 0
-                for c in range(len(planes)):
-                    d = np.int32(planes[c][place]) - colours[c, lane]
-                    distance += min(abs(d), 255) ** 2
-                if distance <= rule[0]:
-                    sums[0, lane] += 1
-                    sums[1, lane] += row
-                    sums[2, lane] += column
-                    for c in range(len(planes)):
-                        sums[3 + c, lane] += planes[c][place] - colours[c, lane]
+        to = at + (lane << bits) * size
+        out[to : to + size] = 0
+        out[to + PLACE] = np.uint16(place[0])
+        out[to + PLACE + 1] = np.uint16(place[1] + (lane << bits))
+        for c in range(len(planes)):
+            out[to + COLOUR + c] = colours[c, lane]
+        first = max(left + lane, 0)
+        begin = offset + lane + first - (left + lane)
+        across = min(left + lane + columns, there) - first
+        seen = (begin, stride, rows, across, top << bits, first << bits)
+        plain_successor(planes, seen, (rows, bits, limit), NO_WEIGHTS, out, to, out, to)
 
 
 @njit(nogil=True, cache=True)

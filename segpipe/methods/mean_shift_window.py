@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from segpipe.methods import mean_shift_kernels as kernels
+from segpipe.methods import mean_shift_narrow as narrow
 from segpipe.methods.mean_shift_plain import LANES
 from segpipe.tiles import Box
 
@@ -66,14 +67,20 @@ def modes(
     rule = (parameters.iterations, parameters.spatial_bandwidth, bits, limit)
     found = np.zeros(inside.shape, values.dtype)
     shift = np.zeros((2, *core.shape), np.int16)
+    weighted = weights(parameters.kernel, parameters.spatial_bandwidth)
+    if 2 * parameters.spatial_bandwidth >> bits < narrow.WIDEST and not weighted.size:
+        pieces = narrow.pieces(planes, WIDEST_WINDOW, lattice, window, rule)
+    else:
+        pieces = narrow.no_pieces(planes)
     kernels.follow(
         planes,
         lattice,
+        pieces,
         inside,
         counted,
         tuple(core.start),
         rule,
-        weights(parameters.kernel, parameters.spatial_bandwidth),
+        weighted,
         found,
         shift,
     )

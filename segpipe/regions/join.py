@@ -28,6 +28,8 @@ from segpipe.tiles import Grid, Tile
 TOP, LEFT, BOTTOM, RIGHT = range(4)
 Same = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(values here, values across the seam) -> bool: do these pixels belong together?"""
+Rim = Callable[[tuple[Any, ...]], np.ndarray]
+"""Index of a rim, as ``(0, slice(None))`` -> (n,) or (n, k), the values there."""
 
 
 def summary(
@@ -35,7 +37,7 @@ def summary(
     n: int,
     tile: Tile,
     shape: Sequence[int],
-    values: np.ndarray | None = None,
+    values: np.ndarray | Rim | None = None,
 ) -> Record:
     """Summarise a tile's regions and its rims for `solve`.
 
@@ -51,7 +53,8 @@ def summary(
         (height, width) of the whole image.
     values
         (rows, columns) or (rows, columns, k) over the core: what decides whether two pixels that
-        face each other across a seam belong together. None: all do, unless one is in no region.
+        face each other across a seam belong together; or a function that tells them along a rim
+        (see `Rim`). None: all do, unless one is in no region.
 
     Returns
     -------
@@ -81,14 +84,14 @@ def _at_seam(tile: Tile, shape: Sequence[int], side: int) -> bool:
 
 
 def _rim(
-    regions: np.ndarray, values: np.ndarray | None, spot: np.ndarray, side: int, needed: bool
+    regions: np.ndarray, values: np.ndarray | Rim | None, spot: np.ndarray, side: int, needed: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the runs of one rim: first pixels, places in ``border``, values."""
     along = (slice(None), 0 if side < BOTTOM else -1)[:: -1 if side % 2 == 0 else 1]
     place = spot[regions[along]]
     new = np.ones(len(place), bool)
     new[1:] = place[1:] != place[:-1]
-    rim = place if values is None else values[along]
+    rim = place if values is None else values(along) if callable(values) else values[along]
     if values is not None:
         differs = rim[1:] != rim[:-1]
         new[1:] |= (differs if rim.ndim == 1 else differs.any(axis=1)) & (place[1:] > 0)

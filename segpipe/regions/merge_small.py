@@ -79,7 +79,7 @@ def summary(
     values: np.ndarray,
     tile: Tile,
     shape: Sequence[int],
-    rims: np.ndarray,
+    rims: np.ndarray | join.Rim,
 ) -> Record:
     """Summarise a tile's parts for `solve_parts`: `join.summary` and ``sums`` of those at seams."""
     record = join.summary(parts, n, tile, shape, rims)

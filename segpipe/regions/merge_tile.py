@@ -15,6 +15,8 @@ from segpipe.regions.merge_left import take_left
 from segpipe.regions.merge_rounds import Graph, Merged, free
 from segpipe.tiles import Tile
 
+u64 = np.uint64  # unsigned indices need no test for negative ones
+
 
 def sums(parts: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
     """Return int64[n, 1 + C]: pixels and sums of values (C, h, w) of the parts 1..n."""
@@ -40,21 +42,38 @@ def _sums(parts: np.ndarray, values: np.ndarray, place: np.ndarray, rows: int) -
 def _add(parts, values, place, out):
     """Add run by run; place[part] is the row of `out`, or -1."""
     h, w = parts.shape
-    channels = values.shape[0]
+    begin, total = np.zeros(w + 1, np.int64), np.zeros(w + 1, np.int64)
     for y in range(h):
-        begin = 0
-        for x in range(1, w + 1):
-            if x < w and parts[y, x] == parts[y, begin]:
-                continue
-            row = place[parts[y, begin]]
+        runs = _runs(parts, y, begin)
+        wanted = False
+        for k in range(runs):
+            row = place[u64(parts[u64(y), u64(begin[k])])]
             if row >= 0:
-                out[row, 0] += x - begin
-                for c in range(channels):
-                    total = np.int64(0)
-                    for i in range(begin, x):
-                        total += values[c, y, i]
-                    out[row, 1 + c] += total
-            begin = x
+                wanted = True
+                out[u64(row), u64(0)] += begin[k + 1] - begin[k]
+        for c in range(values.shape[0] if wanted else 0):
+            so_far = np.int64(0)
+            for x in range(w):  # runs are short: sums up to every pixel need no branches
+                so_far += values[u64(c), u64(y), u64(x)]
+                total[u64(x + 1)] = so_far
+            for k in range(runs):
+                first = u64(begin[k])
+                row = place[u64(parts[u64(y), first])]
+                if row >= 0:
+                    out[u64(row), u64(1 + c)] += total[u64(begin[k + 1])] - total[first]
+
+
+@njit(nogil=True, cache=True)
+def _runs(parts, y, begin):
+    """List where the runs of a row begin, and its end; return their number."""
+    width = parts.shape[1]
+    begin[0] = 0
+    n = 1
+    for x in range(1, width):
+        begin[u64(n)] = x
+        n += parts[u64(y), u64(x)] != parts[u64(y), u64(x - 1)]
+    begin[n] = width
+    return n
 
 
 def graph(

@@ -8,19 +8,20 @@ Spatial bandwidth 8, range bandwidth 16, 10 steps, regions of at least 50 pixels
 chain, image to labels, OpenCV's (`pyrMeanShiftFiltering`, its default pyramid) the filter alone;
 where the Orfeo ToolBox is installed (Debian: otb-bin; ``otbcli_*`` on the path), its LSMS chain is
 run as well, files included, once. Times are CPU times of one thread, best of the runs, taken in
-turns; compare ratios. `speed` takes photographs of BSDS500 and an aerial mosaic, or what --image
+turns; compare ratios. All keep the memory that they have freed, as the workers of a run do. `speed` takes photographs of BSDS500 and an aerial mosaic, or what --image
 names. OpenCV's labels for the quality: our links and merging of its filtered image, as it has none
 of its own. `quality` scores BSDS500 and 800 x 800 pixels of each photo of carrot_weed, whose truth
 are classes (soil, weed, carrot): read Rec, UE and ASA there, not VI and Cov. Columns as in
 bench_quality.py.
 
 At the defaults a pixel takes its first step over 72 sampled pixels (some 70 instructions on 16
-lanes) and, since states are shared, 0.9 (aerial) to 1.5 further windows of some 240 instructions:
-two thirds for the rows, one for sums across lanes, rounding and addresses. States are compared,
-hashed and linked in about as many instructions as half a window. So 350 to 550 instructions a pixel
-in the filter, or 25 to 40 ns at four a cycle and 3.5 GHz: what is measured is twice that. Outside
-the filter it moves about 80 bytes a pixel: arithmetic and branches bind, not memory. OpenCV takes
-three channels of 8 bits only: what is measured on others is compared with its time on these.
+lanes, and 20 for means and states) and, since states are shared, 0.9 (aerial) to 1.5 further
+windows of some 180 instructions: half of them for six vectors of pixels, the others for sums across
+lanes, rounding and addresses. States are compared, hashed and linked in about 100 instructions. So
+350 to 450 instructions a pixel in the filter, or 25 to 32 ns at four a cycle and 3.5 GHz: what is
+measured is half as much again to twice that. Outside the filter it moves about 80 bytes a pixel:
+arithmetic and branches bind, not memory. OpenCV takes three channels of 8 bits only: what is
+measured on others is compared with its time on these.
 """
 
 import argparse
@@ -40,6 +41,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from apart import KEPT_MEMORY, begin_with
 from bench_quality import COLUMNS, DATA, scores
 from bench_slic import cpu_name, mosaic
 
@@ -55,6 +57,7 @@ TEXTURE = "gradient-histogram"
 
 def main():
     arguments = parsed()
+    begin_with(KEPT_MEMORY)
     {"speed": speed, "memory": memory, "quality": quality, "once": once}[arguments.what](arguments)
 
 

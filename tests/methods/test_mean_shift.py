@@ -15,6 +15,8 @@ from segpipe import colour
 from segpipe.methods.gradient_histogram import gradient_histogram
 from segpipe.methods.mean_shift import MeanShift, mean_shift
 from segpipe.methods.mean_shift_modes import mean_shift_filter, mean_shift_modes
+from segpipe.methods.mean_shift_narrow import pieces, vector_rounded, vector_totals
+from segpipe.methods.mean_shift_neighbours import vector_neighbours
 from segpipe.methods.mean_shift_plain import (
     COLOUR,
     LANES,
@@ -22,9 +24,10 @@ from segpipe.methods.mean_shift_plain import (
     plain_successor,
     state_size,
 )
-from segpipe.methods.mean_shift_vector import vector_neighbours, vector_successor
+from segpipe.methods.mean_shift_successor import vector_successor
 from segpipe.methods.mean_shift_window import weights
 from segpipe.passes import ImageInfo, run_in_memory
+from segpipe.tiles import Box
 
 
 def mean(total, n, half_up=1):
@@ -347,18 +350,63 @@ def test_successor__equals_its_plain_twin(dtype: type, channels: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 6])
+@pytest.mark.parametrize(("radius", "bits"), [(8, 1), (4, 0), (3, 0), (17, 2)])
+def test_narrow_windows__equal_their_plain_twin(
+    dtype: type, channels: int, radius: int, bits: int
+) -> None:
+    """All over a small window of an image, whose pixels are sampled from an odd place on."""
+    rng = np.random.default_rng(channels)
+    size, before, shape = state_size(channels), 128, (64, 80)
+    here = Box((9, 5), (64, 70))
+    there = [-(-n >> bits) for n in shape]
+    first = [-(-n >> bits) for n in here.start]
+    rows, stride = ((n - 1 >> bits) + 1 - f for n, f in zip(here.stop, first, strict=True))
+    lattice = (stride, first[0], first[1] - before, *there)
+    for planes, colours in planes_and_colours(dtype, channels, rng):
+        limit = int(rng.choice([30, 3000, 254**2]))
+        flat = tuple(p[: before + rows * stride + before] for p in planes)
+        stripes, inside, by_row, by_column, _begin = pieces(
+            flat, before, lattice, here, (9, radius, bits, limit)
+        )
+        for _ in range(60):
+            margin = 0 if here.stop[0] == shape[0] else radius
+            y = int(rng.integers(9 + radius, 64 - margin))
+            x = int(rng.integers(5 + radius, 70 - radius))
+            states = np.zeros(3 * size, np.uint16)
+            states[size + COLOUR - 2 : size + COLOUR + channels] = y, x, *colours(1)[:, 0]
+            top, left = ((n - radius + (1 << bits) - 1) >> bits for n in (y, x))
+            down, across = (
+                min(n + radius >> bits, m - 1) for n, m in zip((y, x), there, strict=True)
+            )
+            offset = before + (top - first[0]) * stride + left - first[1]
+            window = offset, stride, down - top + 1, across - left + 1, top << bits, left << bits
+            found, wanted = np.full((2, 3 * size), 7, np.uint16)
+            plain_successor(planes, window, (0, bits, limit), FLAT, states, size, wanted, size)
+            row, column = by_row[y - 9], by_column[x - 5]
+            totals = np.full(3 * size, 7, np.int32)
+            place, corner = tuple((row + column)[:2]), (row[2], column[2])
+            vector_totals((stripes, inside), place, states, size, totals, size)
+            vector_rounded(stripes, totals, size, corner, bits, states, size, found, size)
+            np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16])
 @pytest.mark.parametrize("channels", [1, 3, 4, 6])
 def test_neighbours__equal_their_plain_twin(dtype: type, channels: int) -> None:
     rng = np.random.default_rng(channels)
     for planes, colours in planes_and_colours(dtype, channels, rng):
         for left in (-20, -3, 0, 5, 30, 33, 50):
             rows, columns = int(rng.integers(0, 20)), int(rng.integers(1, 20))
-            window = BEFORE + left, STRIDE, rows, columns, left
-            rule = int(rng.choice([0, 30, 300, 10000, 254**2])), 40
+            bits = int(rng.integers(3))
+            window = BEFORE + left, STRIDE, rows, columns, 16380, left
+            place = 65530, 65500 + int(rng.integers(70))
+            most = (32767 // max(1, rows * columns)) ** 2  # sums have 16 bits
+            rule = bits, min(int(rng.choice([0, 30, 300, 10000, 254**2])), most), 40
             own = np.ascontiguousarray(colours(LANES).astype(np.uint16))
-            found, wanted = np.zeros((2, 3 + channels, LANES), np.uint16)
-            vector_neighbours(planes, window, rule, own, found)
-            plain_neighbours(planes, window, rule, own, wanted)
+            found, wanted = np.full((2, 5 + (LANES << bits) * state_size(channels)), 7, np.uint16)
+            vector_neighbours(planes, window, place, rule, own, found, 5)
+            plain_neighbours(planes, window, place, rule, own, wanted, 5)
             np.testing.assert_array_equal(found, wanted)
 
 
