@@ -156,8 +156,8 @@ def _enough(needed: int, image: ImageInfo) -> str:
     if needed <= image.channels:
         return f"name {needed} of the image's {image.channels}: channels: {list(range(needed))}"
     return (
-        f"give an image that has them; channels: {[0] * needed} repeats the first one of this image,"
-        " for models that have learned from grey images shown in colour"
+        f"give an image that has them; channels: {[0] * needed} repeats the first one of this"
+        " image, for models that have learned from grey images shown in colour"
     )
 
 
