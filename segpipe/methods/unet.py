@@ -36,9 +36,9 @@ class UNet:
     """Classes or objects by a network (U-Net and others) that was trained on images like this."""
 
     model: str = "nuclei"
-    """`nuclei` or `vessels` (come with segpipe), or a file: .safetensors (`segpipe train`), .onnx
-    with a card beside it, a bioimage.io package (rdf.yaml, .zip). In a configuration, a relative
-    path starts at the folder of the YAML."""
+    """`nuclei`, `nuclei-rgb` or `vessels` (come with segpipe), or a file: .safetensors (`segpipe
+    train`), .onnx with a card beside it, a bioimage.io package (rdf.yaml, .zip). In a
+    configuration, a relative path starts at the folder of the YAML."""
     output: Literal["auto", "classes", "instances"] = "auto"
     """classes: segments are the connected parts of each class, background is 0; instances: segments
     are objects; auto: objects if the model finds them."""

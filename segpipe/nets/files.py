@@ -19,7 +19,11 @@ from segpipe.nets.card import DISTANCE, Grouping, Normalisation, PixelSize
 from segpipe.nets.windows import Frame
 
 Activation = Literal["softmax", "sigmoid", "none"]
-SHIPPED = {"nuclei": "nuclei.safetensors", "vessels": "vessels.onnx"}
+SHIPPED = {
+    "nuclei": "nuclei.safetensors",
+    "nuclei-rgb": "nuclei-rgb.safetensors",
+    "vessels": "vessels.onnx",
+}
 """Models that come with the package, and their files in `models/`."""
 OTHERS = (
     "give a file (.safetensors, .onnx, a bioimage.io rdf.yaml or .zip), train one (segpipe train),"
@@ -71,7 +75,7 @@ class ModelFile:
 
 
 def open_model(path: str | Path) -> ModelFile:
-    """Read what a model is; `nuclei` and `vessels` come with the package.
+    """Read what a model is; `nuclei`, `nuclei-rgb`, `vessels` come along.
 
     Parameters
     ----------

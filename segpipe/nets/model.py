@@ -72,7 +72,7 @@ class Model:
 
 
 def load_model(path: str | Path) -> Model | PortedModel:
-    """Load a model: ours, ONNX, or a bioimage.io package; `nuclei` and `vessels` come with it.
+    """Load a model: a file of ours, ONNX, bioimage.io, or `nuclei`, `nuclei-rgb`, `vessels`.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import importlib.util
 import json
@@ -14,6 +15,7 @@ from scipy import ndimage
 
 from segpipe.errors import InputError, RunError
 from segpipe.passes import ImageInfo, run_in_memory
+from segpipe.quality import contingency, matches
 
 pytest.importorskip("torch", reason="networks need pip install 'segpipe[nets]'")
 
@@ -26,6 +28,7 @@ from segpipe.nets import inference, load_model, windows
 from tests.nets.tiny import tiny_model
 from tests.regions.test_rank import by_first_pixel
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 BACKENDS = [n for n in ("openvino", "onnxruntime", "torch") if importlib.util.find_spec(n)]
 
 
@@ -284,6 +287,30 @@ def test_reflected__is_numpys(n: int, margin: int) -> None:
     line = np.arange(n)
     wide = np.pad(line, margin, mode="reflect" if n > 1 else "edge")
     np.testing.assert_array_equal(line[windows.reflected(-margin, n + 2 * margin, margin, n)], wide)
+
+
+@pytest.mark.parametrize(
+    ("kind", "least"), [("histology_purple", 0.55), ("brightfield_gray", 0.4), ("fluo", 0.7)]
+)
+def test_nuclei_rgb__finds_unseen_nuclei_of_every_kind(data: Path, kind: str, least: float) -> None:
+    """Of images that training left out, grey ones given as three equal channels."""
+    from segpipe.nets.training import pairs, recipe
+
+    folder = data / "dsb2018"
+    if not folder.is_dir():
+        pytest.skip("no dsb2018 at hand")
+    parts = [f"data.{part}={folder}/{part}" for part in ("images", "labels")]
+    chosen = recipe.load(CONFIGS / "training/nuclei-rgb.yaml", parts).data
+    with (folder / "index.csv").open(newline="") as file:
+        kinds = {row["id"][:16]: row["type"] for row in csv.DictReader(file)}
+    unseen = [p for p in pairs.find(chosen) if p.part == "test" and kinds[p.name] == kind][:8]
+    found = []
+    for pair in unseen:
+        image, truth, _counts = pairs.read(pair, chosen)
+        labels = unet(image.astype(np.uint8)[:512, :512], "nuclei-rgb")
+        found.append(matches(contingency(labels, truth[:512, :512]), 0.5).ap)
+    assert len(found) >= 4
+    assert np.mean(found) > least
 
 
 def test_nuclei__across_seams_come_out_whole(data: Path) -> None:

@@ -160,8 +160,8 @@ class Recipe(Keys):
     channels: tuple[str, ...] = ("intensity",)
     """Names of the channels of the image."""
     initial: str | None = None
-    """Model whose weights training begins with (fine-tuning): `nuclei`, which comes with segpipe,
-    or a .safetensors file; its network and classes have to be these. With another number of
+    """Model whose weights training begins with (fine-tuning): `nuclei` or `nuclei-rgb`, which come
+    along, or a .safetensors file; its network and classes have to be these. With another number of
     channels, these share equally what it learnt of its own. null: random weights. A relative path
     starts at the folder of this YAML."""
     pixel_size: PixelSize | None = None
