@@ -68,7 +68,7 @@ ALLOWED = {
     "verify": {"errors", "store", "tasks", "tiles"},
     "kernels": set(),
     "processes": set(),
-    "cluster": {"cluster", "config", "engine", "errors", "plan", "processes"},
+    "cluster": {"cluster", "config", "engine", "errors", "plan", "processes", "worker"},
     "session": {
         "cluster",
         "config",
