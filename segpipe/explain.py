@@ -71,15 +71,15 @@ def one_of(names: Sequence[str]) -> str:
     return " or ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
-def nearest(name: Any, known: Sequence[str], otherwise: str) -> str:
-    """Return what a name may have been meant for.
+def nearest(name: Any, known: Sequence[str], otherwise: str, likeness: float = 0.7) -> str:
+    """Return what a name may have been meant for, if one is so alike (0 to 1).
 
     >>> nearest("stepp", ["step", "seed"], "it has step, seed")
     'did you mean `step`?'
     >>> nearest("size", ["step", "seed"], "it has step, seed")
     'it has step, seed'
     """
-    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.7)
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=likeness)
     return f"did you mean `{close[0]}`?" if close else otherwise
 
 

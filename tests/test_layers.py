@@ -21,7 +21,8 @@ ALLOWED = {
     "store": {"tiles", "errors", "store"},
     "config": {"errors", "explain", "passes"},
     "explain": set(),
-    "nets": REGIONS | {"", "config", "methods", "nets", "quality", "readers", "report", "worker"},
+    "nets": REGIONS
+    | {"", "config", "explain", "methods", "nets", "quality", "readers", "report", "worker"},
     "stage_files": {"", "config", "errors", "methods", "readers"},
     "stage_plans": REGIONS | {"", "config", "explain", "methods", "readers", "stage_files"},
     "plan": REGIONS | {"", "config", "readers", "stage_plans"},

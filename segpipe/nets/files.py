@@ -7,7 +7,6 @@ holds a program: pickles and TorchScript archives are refused.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from segpipe.errors import InputError
+from segpipe.explain import nearest
 from segpipe.nets.card import DISTANCE, Grouping, Normalisation, PixelSize
 from segpipe.nets.windows import Frame
 
@@ -110,9 +110,7 @@ def located(path: str | Path) -> Path:
             raise InputError(f"the folder {path} holds no bioimage.io package (no rdf.yaml)")
         place = found[0]
     if not place.is_file():
-        close = difflib.get_close_matches(str(path), SHIPPED, n=1)
-        hint = f"did you mean `{close[0]}`?" if close else OTHERS
-        raise InputError(f"there is no model {path}; {hint}")
+        raise InputError(f"there is no model {path}; {nearest(path, list(SHIPPED), OTHERS, 0.6)}")
     return place.resolve()
 
 
