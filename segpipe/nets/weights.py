@@ -93,12 +93,13 @@ def load_spread(path: str | Path, channels: int) -> UNet:
     InputError
         See `load_network`.
     """
-    card, tensors = _read(path)
-    _check(tensors, build(card.architecture).state_dict(), path)
+    network, card = load_network(path)
+    if channels == card.architecture.in_channels:
+        return network
+    tensors = network.state_dict()
+    together = tensors[FIRST].sum(1, keepdim=True)
+    tensors[FIRST] = together.repeat(1, channels, 1, 1) / channels
     shape = card.architecture.model_copy(update={"in_channels": channels})
-    if channels != card.architecture.in_channels:
-        together = tensors[FIRST].float().sum(1, keepdim=True)
-        tensors[FIRST] = together.repeat(1, channels, 1, 1) / channels
     return _filled(shape, tensors, path)
 
 
