@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import psutil
 import typer
 from rich.console import Console
 
@@ -95,6 +94,8 @@ def with_start(result: dict[str, str]) -> dict[str, str]:
 
 def _age() -> float:
     """Return how many seconds ago this process began."""
+    import psutil  # of all commands, only those that end a run need it
+
     began, clock = psutil.Process().create_time(), getattr(time, "CLOCK_BOOTTIME", None)
     if clock is None:
         return time.time() - began
