@@ -1,4 +1,4 @@
-"""Time and peak memory of a function, each in a process of its own, kept as a run's workers are."""
+"""Processes for benches: of a function its own, for time and memory; begun as a run's workers."""
 
 import multiprocessing
 import os
