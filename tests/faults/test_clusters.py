@@ -41,8 +41,7 @@ class Clusters:
         file = self.folder / f"scheduler-{len(self.started)}.json"
         place = ["--scheduler-file", str(file), "--host", "127.0.0.1", "--port", "0"]
         self.started.append(start(["dask", "scheduler", *place, "--no-dashboard"], self.folder))
-        wait_for(file.exists, self.started[-1])
-        return json.loads(file.read_text())["address"], self.started[-1]
+        return wait_for(lambda: address_in(file), self.started[-1]), self.started[-1]
 
     def start_worker(self, address: str) -> Process:
         """Start a worker and return its process."""
@@ -57,6 +56,14 @@ class Clusters:
             if process.popen.poll() is None:
                 process.signal(signal.SIGKILL, group=True)
                 process.end()
+
+
+def address_in(file: Path) -> str | None:
+    """Return the address that a scheduler wrote; None until the whole of it is there."""
+    try:
+        return str(json.loads(file.read_text())["address"])
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
 
 
 @pytest.fixture
