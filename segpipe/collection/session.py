@@ -49,7 +49,7 @@ __all__ = [
 SAMPLE = 100
 """Images whose headers a plan reads."""
 TOLD = 5
-"""Images set aside that are named in the end; the table and the report name all."""
+"""Images set aside, or with a note, that are named in the end; table and report name all."""
 CHECKED = 32
 """Images read again per task."""
 Check = Callable[[str, str], list[str]]
@@ -90,6 +90,9 @@ def summary(folder: str, state: dict[str, Any]) -> dict[str, str]:
     if counts[ASIDE]:
         lines["set aside"] = f"{counts[ASIDE]}, for reasons that table and report give:"
         lines |= {f"  {name}": why for name, why in aside(folder, TOLD)}
+    if noted := counts["noted"]:
+        lines["notes"] = f"of {noted}; column `note` of the table, a filter of the report"
+        lines |= {f"  {name}": note for name, note in notes(folder, TOLD)}
     lines |= {
         "labels": f"{folder}/{IMAGES}/NAME/image.ome.zarr",
         "table": f"{folder}/{TABLE}",
@@ -106,13 +109,20 @@ def summary(folder: str, state: dict[str, Any]) -> dict[str, str]:
 
 def aside(folder: str, most: int | None = None) -> Iterator[tuple[str, str]]:
     """Yield name and reason of images that were set aside."""
-    told = 0
-    wanted = ("name", "path", "status", "error")
-    for rows in batches(Folder(folder), TABLE, wanted):
-        for name, path, status, error in zip(*(rows[key] for key in wanted), strict=True):
-            if status == ASIDE and told != most:
-                told += 1
-                yield name, reason(path, error)
+    rows = _table(folder, "name", "path", "status", "error")
+    found = ((name, reason(path, error)) for name, path, status, error in rows if status == ASIDE)
+    return islice(found, most)
+
+
+def notes(folder: str, most: int | None = None) -> Iterator[tuple[str, str]]:
+    """Yield name and note of images of which there is something to know."""
+    return islice((row for row in _table(folder, "name", "note") if row[1]), most)
+
+
+def _table(folder: str, *columns: str) -> Iterator[tuple[Any, ...]]:
+    """Yield rows of the table of images."""
+    for rows in batches(Folder(folder), TABLE, columns):
+        yield from zip(*(rows[name] for name in columns), strict=True)
 
 
 def is_collection_folder(folder: str) -> bool:

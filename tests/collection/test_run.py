@@ -104,7 +104,13 @@ def test_run__good_ones_are_done_bad_ones_set_aside(configure: Configure) -> Non
     }.items():
         assert why in found[name]["error"]
         assert found[name]["digest"] is None
-    assert done.state["counts"] == {"images": 10, "done": 6, "set aside": 4, "reused": 0}
+    assert done.state["counts"] == {
+        "images": 10,
+        "done": 6,
+        "set aside": 4,
+        "reused": 0,
+        "noted": 0,
+    }
     row = found["b/gray.png"]
     assert (row["height"], row["width"], row["channels"], row["dtype"]) == (50, 70, 1, "uint8")
     assert row["segments"] > 20
@@ -112,6 +118,20 @@ def test_run__good_ones_are_done_bad_ones_set_aside(configure: Configure) -> Non
     lines = collection.summary(config.output, done.state)
     assert lines["images"] == "6 of 10 done"
     assert lines["  empty.png"] == "is empty (0 bytes); copy it again"
+
+
+def test_run__notes_of_images_are_counted_and_named(configure: Configure) -> None:
+    """Where one segment is nearly all of an image, its row, the end and a resume say so."""
+    config = configure(parameters={"step": 64})
+    done = run(config)
+    noted = {name: row["note"] for name, row in rows(config).items() if row["note"]}
+    assert 0 < len(noted) < len(GOOD)
+    assert all(note.startswith("one segment covers ") for note in noted.values())
+    assert set(noted) == {n for n in GOOD if rows(config)[n]["largest_share"] >= 0.9}
+    lines = collection.summary(config.output, done.state)
+    assert lines["notes"].startswith(f"of {len(noted)};")
+    assert all(lines[f"  {name}"] == note for name, note in noted.items())
+    assert run(config, resume=True).state["counts"]["noted"] == len(noted)
 
 
 def test_images__are_what_runs_of_them_alone_give(configure: Configure, tmp_path: Path) -> None:
@@ -185,7 +205,13 @@ def test_resume__does_what_is_new_changed_or_damaged(configure: Configure, photo
     home = Path(config.output) / "images"
     stamps = {name: (home / name / "run.json").stat().st_mtime_ns for name in GOOD}
     again = run(collection.stored_config(config.output), resume=True)
-    assert again.state["counts"] == {"images": 10, "done": 6, "set aside": 4, "reused": 10}
+    assert again.state["counts"] == {
+        "images": 10,
+        "done": 6,
+        "set aside": 4,
+        "reused": 10,
+        "noted": 0,
+    }
     assert again.state["digest"] == before.state["digest"]
 
     Image.fromarray(picture(60, 80, 9)).save(photos / "one.jpg", quality=90)  # changed
@@ -196,7 +222,13 @@ def test_resume__does_what_is_new_changed_or_damaged(configure: Configure, photo
     (home / "b/holes.tif/run.json").write_text("{")  # damaged
     (photos / "large.png").unlink()  # gone
     again = run(collection.stored_config(config.output), resume=True)
-    assert again.state["counts"] == {"images": 10, "done": 6, "set aside": 4, "reused": 4}
+    assert again.state["counts"] == {
+        "images": 10,
+        "done": 6,
+        "set aside": 4,
+        "reused": 4,
+        "noted": 0,
+    }
     found = rows(config)
     assert "large.png" not in found
     assert found["a/two.png"]["status"] == "set aside"
