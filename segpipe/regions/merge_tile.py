@@ -110,8 +110,8 @@ def _first_pixels(parts, n):
     h, w = parts.shape
     for y in range(h):
         for x in range(w):
-            if parts[y, x] > seen:
-                first[seen] = y * w + x
+            if parts[u64(y), u64(x)] > seen:
+                first[u64(seen)] = y * w + x
                 seen += 1
     return first
 
@@ -123,25 +123,28 @@ def _edges(parts, node, small):
     room = 1024
     edges = np.empty((room, 2), np.int32)
     m = 0
+    row, above = np.zeros(w, np.int32), np.full(w, -1, np.int32)
     for y in range(h):
         if m + 2 * w > room:
             room = 2 * (m + 2 * w)
             more = np.empty((room, 2), np.int32)
             more[:m] = edges[:m]
             edges = more
-        before = before_up = last = last_up = np.int64(-1)
         for x in range(w):
-            a = node[parts[y, x]]
-            up = node[parts[y - 1, x]] if y else np.int64(-1)
+            row[u64(x)] = node[u64(parts[u64(y), u64(x)])]
+        before = before_up = last = last_up = np.int32(-1)
+        for x in range(w):
+            a, up = row[u64(x)], above[u64(x)]
             # along a common border the same pair comes again and again
             if a != before and (a != up or before != before_up):
-                edges[m, 0], edges[m, 1] = a, before
+                edges[u64(m), u64(0)], edges[u64(m), u64(1)] = a, before
                 m += (a >= 0) & (before >= 0) and (small[a] or small[before])
             if a != up and (a != last or up != last_up):
-                edges[m, 0], edges[m, 1] = a, up
+                edges[u64(m), u64(0)], edges[u64(m), u64(1)] = a, up
                 m += (a >= 0) & (up >= 0) and (small[a] or small[up])
                 last, last_up = a, up
             before, before_up = a, up
+        row, above = above, row
     return edges[:m].copy()
 
 
