@@ -170,8 +170,8 @@ class ModelCard(Keys):
     --------
     >>> stain = Channel(name="DAPI")
     >>> card = ModelCard(name="cells", classes=("background", "cell"), channels=(stain,))
-    >>> card.margin, card.align, card.head, card.outputs
-    (92, 16, 'semantic', ('background', 'cell'))
+    >>> card.margin, card.align, card.outputs
+    (92, 16, ('background', 'cell'))
     >>> ModelCard.from_json(card.to_json()) == card
     True
     """
@@ -221,24 +221,12 @@ class ModelCard(Keys):
                 f"normalisation has {len(self.normalisation.low)} values; give one, or one for each"
                 f" of the {shape.in_channels} channels"
             )
-        if self.grouping is not None and self.head == "semantic":
-            raise ValueError(
-                f"grouping needs a class `{BORDER}` or `distance: true`; this model has"
-                f" {', '.join(self.outputs)}"
-            )
         return self
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs, in order."""
         return (*self.classes, DISTANCE) if self.distance else self.classes
-
-    @property
-    def head(self) -> Literal["semantic", "border", "distance"]:
-        """What objects are found by, if any."""
-        if self.distance:
-            return "distance"
-        return "border" if BORDER in self.classes else "semantic"
 
     @property
     def margin(self) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage.measure import label
 
 from segpipe.config import dump
 from segpipe.errors import InputError
@@ -252,6 +253,26 @@ def test_train__classes(discs: Path, tmp_path: Path) -> None:
     model = load_model(train(made(given))["model"])
     assert model.card.grouping is None
     assert model.card.training.metrics["test"]["Dice"] > 0.85
+
+
+def test_train__masks(discs: Path, tmp_path: Path) -> None:
+    """Objects are the connected parts of masks; background alone may part them."""
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for path in (discs / "labels").iterdir():
+        numbers = np.asarray(Image.open(path))
+        Image.fromarray((numbers > 0).astype(np.uint8) * 255).save(masks / path.name)
+    given = values(discs, tmp_path / "run", steps=60, validate_every=30)
+    given["data"] |= {"labels": str(masks), "connected": True}
+    given |= {"targets": {"classes": ["background", "interior"]}, "loss": {"dice": 1}}
+    chosen = made(given)
+    for pair in pairs.find(chosen.data):
+        found, truth = pairs.read(pair, chosen.data)[1], np.asarray(Image.open(pair.labels)) > 0
+        assert np.array_equal(found, label(truth, connectivity=1))
+    model = load_model(train(chosen)["model"])
+    assert model.card.grouping is not None
+    assert model.card.outputs == ("background", "interior")
+    assert model.card.training.metrics["test"]["F1"] > 0.6
 
 
 def test_batches__are_a_function_of_the_step(discs: Path, tmp_path: Path) -> None:
@@ -508,7 +529,13 @@ def test_read__another_size(tmp_path: Path) -> None:
         ({"schedule": {"step": 3}}, "did you mean `steps`"),
         ({"schedule": {"steps": 0}}, r"schedule.steps must be 1 or more, got 0"),
         ({"targets": {"classes": ["cell"]}}, "targets.classes are"),
-        ({"targets": {"classes": ["background", "interior"]}}, "objects need the class border"),
+        (
+            {
+                "data": {"images": "i", "labels": "l", "kind": "classes", "connected": True},
+                "targets": {"classes": ["background", "disc"]},
+            },
+            "data.connected needs data.kind instances",
+        ),
         ({"loss": {"class_weights": [1, 2]}}, "needs 3 numbers"),
     ],
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from segpipe.errors import InputError
+from segpipe.methods.components import components
 from segpipe.nets.training.recipe import Data
 from segpipe.readers import open_source
 from segpipe.readers.labels import open_labels
@@ -93,6 +94,8 @@ def read(pair: Pair, data: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     numbers = np.where(counts, numbers, 0).astype(np.int32)
     if data.values is not None:
         numbers = _classes(np.where(counts, numbers, data.values[0]), data.values, pair)
+    if data.connected:
+        numbers = components(numbers).astype(np.int32)
     return pixels, numbers, counts
 
 

@@ -23,6 +23,9 @@ class Data(Keys):
     """Folder of label images of the same names, or the OME-Zarr image of the labels."""
     kind: Literal["instances", "classes"] = "instances"
     """What the labels number: objects, or classes (0 is the first class)."""
+    connected: bool = False
+    """Of `instances`: the labels are masks, or number several objects alike; objects are the
+    connected parts (4-neighbours) of each number but 0."""
     table: str | None = None
     """CSV that chooses images: a column `name` (of the file, without suffix), and if wanted
     `group` (images of a group, say of one slide, go to one part), `part` (train, validation, test)
@@ -64,7 +67,8 @@ class Targets(Keys):
 
     classes: tuple[str, ...] = ("background", "interior", "border")
     """Names of the classes, background first. Of instances: `background`, `interior` and, if
-    wanted, `border`."""
+    wanted, `border`. Without border and `distance` objects are parted by background alone, as
+    cells by membranes."""
     distance: bool = False
     """Learn as well how deep inside its object a pixel lies (instances only)."""
     border: int = Field(default=2, ge=1, le=8)
@@ -183,8 +187,8 @@ class Recipe(Keys):
                 "with data.kind instances, targets.classes are [background, interior, border] or"
                 f" [background, interior], got {list(targets.classes)}"
             )
-        if instances and targets.classes == allowed[0] and not targets.distance:
-            raise ValueError("objects need the class border or targets.distance: true")
+        if not instances and self.data.connected:
+            raise ValueError("data.connected needs data.kind instances: classes have no objects")
         if not instances and (targets.distance or loss.border_weight):
             raise ValueError(
                 "targets.distance and loss.border_weight need data.kind instances: classes do not"
