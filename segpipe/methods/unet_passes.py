@@ -79,7 +79,7 @@ def network_pass(
         halo=layout.reach + (max(layout.stride) if layout.blend != (0, 0) else 0),
         align=layout.stride,
         solve=_same,
-        files=((file.name, file.digest),),
+        files=((file.name, file.identity),),
         bytes_per_pixel=4 * size + 8 * number + (20 * number if layout.blend[0] else 0),
         fixed_bytes=LIBRARY_BYTES + int(held * choice.batch),
         cost_ns=layout.work * file.flops / RATES[choice.precision] + 20 * number,

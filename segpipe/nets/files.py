@@ -8,7 +8,7 @@ holds a program: pickles and TorchScript archives are refused.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -73,6 +73,11 @@ class ModelFile:
         """Names of the probabilities, the distance last."""
         return (*self.classes, DISTANCE) if self.distance else self.classes
 
+    @property
+    def identity(self) -> str:
+        """SHA-256 of all that decides results: weights, and what is said of them beside them."""
+        return hashlib.sha256(repr(replace(self, path="", member=None)).encode()).hexdigest()
+
 
 def open_model(path: str | Path) -> ModelFile:
     """Read what a model is; `nuclei`, `nuclei-rgb`, `vessels` come along.
@@ -89,8 +94,9 @@ def open_model(path: str | Path) -> ModelFile:
         There is no such file, it is of another kind, damaged, or could hold a program.
     """
     place = located(path)
-    stat = place.stat()
-    return _opened(str(place), stat.st_mtime_ns, stat.st_size)
+    card = place.with_suffix(".json")
+    stats = [file.stat() for file in (place, card) if file.is_file()]
+    return _opened(str(place), tuple((stat.st_mtime_ns, stat.st_size) for stat in stats))
 
 
 def located(path: str | Path) -> Path:
@@ -115,7 +121,7 @@ def located(path: str | Path) -> Path:
 
 
 @lru_cache(maxsize=8)
-def _opened(path: str, _changed: int, _size: int) -> ModelFile:
+def _opened(path: str, _changed: tuple[tuple[int, int], ...]) -> ModelFile:
     suffix = Path(path).suffix.lower()
     if suffix == ".safetensors":
         return _safetensors(path)

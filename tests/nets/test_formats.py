@@ -92,6 +92,21 @@ def test_vessels__config_finds_lines(tmp_path: Path) -> None:
     assert (found[inner][away[inner] > 12] > 0).mean() < 0.02
 
 
+def test_onnx__is_another_model_with_another_card(onnx_model: Path) -> None:
+    """A run goes on with the very model it began with, of which the card is a part."""
+    before = open_model(onnx_model)
+    card = json.loads(onnx_model.with_suffix(".json").read_text())
+    card["normalisation"]["high"] = [99.0]
+    onnx_model.with_suffix(".json").write_text(json.dumps(card))
+    after = open_model(onnx_model)
+    assert after.normalisation.high == (99.0,)
+    assert after.digest == before.digest
+    assert after.identity != before.identity
+    image = ImageInfo((96, 96), 1, "uint8")
+    files = [step.files for step in UNet(str(onnx_model)).passes(image) if step.files]
+    assert files == [(("other", after.identity),)]
+
+
 def test_bioimage__reproduces_its_test_output(broad: Path, package: Path) -> None:
     image, expected = (np.load(broad / f"test_{n}put.npy")[0, 0] for n in ("in", "out"))
     for path in (broad, broad / "bioimageio.yaml", package):
