@@ -68,7 +68,7 @@ def is_collection(given: str | Sequence[str]) -> bool:
         return True
     path = local_path(given)
     if path is None:
-        bare = given.split("?")[0]
+        bare = given.split("?")[0].lower()
         return bool(MAGIC.search(bare)) or bare.endswith(("/", *MANIFESTS))
     if path.suffix.lower() in MANIFESTS:
         return True

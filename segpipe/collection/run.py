@@ -64,7 +64,7 @@ IMAGES = "images"
 TABLE = "images.parquet"
 BATCH = 8
 """Images a task: enough to hide what a task costs, few enough to lose little with a worker."""
-TEXTS: dict[str, type] = dict.fromkeys(("name", "path", "status", "error", "note", "dtype"), str)
+TEXTS: dict[str, type] = dict.fromkeys(("name", "path", "status", "error", "remark", "dtype"), str)
 NUMBERS: dict[str, type] = {"height": int, "width": int, "channels": int, "seconds": float}
 
 
@@ -144,7 +144,7 @@ class CollectionRun:
             self.rows.add(outcome.row)
             counts[outcome.status] += 1
             counts["reused"] += outcome.reused
-            counts["noted"] += bool(outcome.row.get("note"))
+            counts["remarked"] += bool(outcome.row.get("remark"))
 
     def _large(self, executor: Executor, watch: Watch) -> None:
         """Do large images in tiles, as a mosaic is done: one after the other, by all workers."""
@@ -219,7 +219,7 @@ def open_collection(
         "identity": identity,
         "config": resolved(config),
         "machine": machine(limits.workers, limits.memory),
-        "counts": {"images": len(items), DONE: 0, ASIDE: 0, "reused": 0, "noted": 0},
+        "counts": {"images": len(items), DONE: 0, ASIDE: 0, "reused": 0, "remarked": 0},
         **beginning(),
     }
     check = partial(_check_same, folder, identity, resume=resume)

@@ -49,7 +49,7 @@ __all__ = [
 SAMPLE = 100
 """Images whose headers a plan reads."""
 TOLD = 5
-"""Images set aside, or with a note, that are named in the end; table and report name all."""
+"""Images set aside, or with a remark, that are named in the end; table and report name all."""
 CHECKED = 32
 """Images read again per task."""
 Check = Callable[[str, str], list[str]]
@@ -90,9 +90,9 @@ def summary(folder: str, state: dict[str, Any]) -> dict[str, str]:
     if counts[ASIDE]:
         lines["set aside"] = f"{counts[ASIDE]}, for reasons that table and report give:"
         lines |= {f"  {name}": why for name, why in aside(folder, TOLD)}
-    if noted := counts["noted"]:
-        lines["notes"] = f"of {noted}; column `note` of the table, a filter of the report"
-        lines |= {f"  {name}": note for name, note in notes(folder, TOLD)}
+    if remarked := counts["remarked"]:
+        lines["remarks"] = f"of {remarked}; column `remark` of the table, a filter of the report:"
+        lines |= {f"  {name}": remark for name, remark in remarks(folder, TOLD)}
     lines |= {
         "labels": f"{folder}/{IMAGES}/NAME/image.ome.zarr",
         "table": f"{folder}/{TABLE}",
@@ -114,9 +114,9 @@ def aside(folder: str, most: int | None = None) -> Iterator[tuple[str, str]]:
     return islice(found, most)
 
 
-def notes(folder: str, most: int | None = None) -> Iterator[tuple[str, str]]:
-    """Yield name and note of images of which there is something to know."""
-    return islice((row for row in _table(folder, "name", "note") if row[1]), most)
+def remarks(folder: str, most: int | None = None) -> Iterator[tuple[str, str]]:
+    """Yield name and remark of images of which there is something to know."""
+    return islice((row for row in _table(folder, "name", "remark") if row[1]), most)
 
 
 def _table(folder: str, *columns: str) -> Iterator[tuple[Any, ...]]:
@@ -200,9 +200,7 @@ def _column(state: dict[str, Any], stage: str | None) -> str:
     names = [stage["name"] for stage in state["config"]["stages"]]
     if stage is not None and stage not in names:
         raise InputError(f"the runs have no label image `{stage}`; they have {', '.join(names)}")
-    if stage is None and len(names) > 1:
-        raise InputError(f"the runs have several label images: choose --stage {'|'.join(names)}")
-    return column_name("digest", stage or names[0], alone=len(names) == 1)
+    return column_name("digest", stage or names[-1], alone=len(names) == 1)
 
 
 def _over_images(folder: str, check: Check, wanted: str) -> Iterator[str]:

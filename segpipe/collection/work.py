@@ -157,7 +157,7 @@ def done_row(item: Item, state: Mapping[str, Any]) -> Row:
         **{"height": source["shape"][0], "width": source["shape"][1]},
         **{"channels": source["channels"], "dtype": source["dtype"]},
         "seconds": state["wall_seconds"],
-        "note": "; ".join(state.get("remarks", {}).values()),
+        "remark": "; ".join(state.get("remarks", {}).values()),
     }
     for stage, said in stages.items():
         scores = state.get("conditions", {}).get(stage, {})
@@ -168,7 +168,7 @@ def done_row(item: Item, state: Mapping[str, Any]) -> Row:
 
 def aside_row(item: Item, error: str) -> Row:
     """Return what the table of images says of an image that was set aside."""
-    return {"name": item.name, "path": item.where, "status": ASIDE, "error": error, "note": ""}
+    return {"name": item.name, "path": item.where, "status": ASIDE, "error": error, "remark": ""}
 
 
 def explained(error: BaseException) -> str:

@@ -117,7 +117,7 @@ def _page(folder: Folder, state: Mapping[str, Any]) -> dict[str, Any]:
         "methods": ", ".join(dict.fromkeys(s["method"] for s in state["config"]["stages"])),
         "done": counts["done"],
         "images": counts["images"],
-        "noted": counts["noted"],
+        "remarked": counts["remarked"],
         "ended": moment(state.get("ended")),
         "resumed": state["resumed"],
         "megapixels": figure(sums / 1e6),
@@ -130,7 +130,8 @@ def _page(folder: Folder, state: Mapping[str, Any]) -> dict[str, Any]:
         "provenance": content.provenance(state, state["machine"]),
         "folder": without_secrets(str(folder)),
         "grouped": grouped,
-        "inline": counts["images"] <= INLINE,
+        "inline": counts["images"] <= INLINE or not state["config"]["collection"]["thumbnail"],
+        "pictured": state["config"]["collection"]["thumbnail"] > 0,
         "listed": LISTED,
     }
 
@@ -223,8 +224,8 @@ def reason(path: str, error: str) -> str:
 def _data(folder: Folder, state: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
     """Return what the script of the page works on: columns of all images."""
     data: dict[str, Any] = {name: [] for name in ("name", "size", "done", *FIGURES)}
-    data |= {"titles": FIGURES, "errors": {}, "notes": {}, "pictures": {}}
-    wanted = ["name", "path", "status", "error", "note", "height", "width", *columns.values()]
+    data |= {"titles": FIGURES, "errors": {}, "remarks": {}, "pictures": {}}
+    wanted = ["name", "path", "status", "error", "remark", "height", "width", *columns.values()]
     for rows in batches(folder, TABLE, wanted):
         _append(data, rows, columns)
     thumbnails = state["config"]["collection"]["thumbnail"] > 0
@@ -250,7 +251,7 @@ def _append(
     for number, error in enumerate(rows["error"]):
         if not done[number]:
             data["errors"][first + number] = reason(rows["path"][number], error)
-    data["notes"] |= {first + number: note for number, note in enumerate(rows["note"]) if note}
+    data["remarks"] |= {first + number: text for number, text in enumerate(rows["remark"]) if text}
     sides = zip(rows["width"].tolist(), rows["height"].tolist(), strict=True)
     data["size"] += [f"{w:.0f} × {h:.0f}" if _known(w) else "" for w, h in sides]
     area = np.asarray(rows["height"], float) * np.asarray(rows["width"], float) / 1e6

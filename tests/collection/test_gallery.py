@@ -37,7 +37,7 @@ def write(folder: Path, images: int, pictures: int = 0, **changes: Any) -> Folde
             "" if d else f"/photos/{n}: rows 3 to 9 cannot be decoded"
             for n, d in zip(names, done, strict=True)
         ],
-        "note": ["one segment covers 93 %" if n % 20 == 5 else "" for n in number],
+        "remark": ["one segment covers 93 %" if n % 20 == 5 else "" for n in number],
         "height": known(300 + number % 7),
         "width": known(400 + number % 5),
         "channels": known(np.full(images, 3)),
@@ -65,7 +65,7 @@ def write(folder: Path, images: int, pictures: int = 0, **changes: Any) -> Folde
             "collection": {"thumbnail": 240, "pages": False},
         },
         "counts": {"images": images, "done": int(done.sum()), "set aside": int((~done).sum()), "reused": 0,
-                   "noted": int((number % 20 == 5).sum())},
+                   "remarked": int((number % 20 == 5).sum())},
         "machine": {
             "host": "workstation", "system": "Linux", "processor": "x86_64", "python": "3.12.1",
             "cores": 8, "workers": 4, "worker_memory": 4 << 30,
@@ -142,7 +142,7 @@ def test_page__without_any_result(tmp_path: Path) -> None:
     folder = write(tmp_path / "out", 10)
     table = pq.read_table(tmp_path / "out/images.parquet").slice(9)
     pq.write_table(table, tmp_path / "out/images.parquet")
-    counts = {"images": 1, "done": 0, "set aside": 1, "reused": 0, "noted": 0}
+    counts = {"images": 1, "done": 0, "set aside": 1, "reused": 0, "remarked": 0}
     html = write_gallery(folder, folder.get_json("collection.json") | {"counts": counts})
     assert "0 of 1 done" in html
     assert "Homogeneity" not in html
@@ -178,7 +178,7 @@ def test_gallery__sorts_filters_and_turns_pages(small: Folder, tmp_path: Path) -
     dom = played(html, tmp_path, set_to("status", "0"), set_to("words", "decoded 1"))
     assert CARD.findall(dom) == ["trip 0/photo000019.jpg"]
     assert dom.count('class="card aside"') == 1
-    dom = played(html, tmp_path, set_to("status", "note"), set_to("words", "93"))
+    dom = played(html, tmp_path, set_to("status", "remark"), set_to("words", "93"))
     assert CARD.findall(dom) == ["trip 0/photo000005.jpg", "trip 0/photo000025.jpg"]
     assert dom.count("one segment covers 93 %</span>") == 2
     dom = played(

@@ -109,7 +109,7 @@ def test_run__good_ones_are_done_bad_ones_set_aside(configure: Configure) -> Non
         "done": 6,
         "set aside": 4,
         "reused": 0,
-        "noted": 0,
+        "remarked": 0,
     }
     row = found["b/gray.png"]
     assert (row["height"], row["width"], row["channels"], row["dtype"]) == (50, 70, 1, "uint8")
@@ -120,24 +120,27 @@ def test_run__good_ones_are_done_bad_ones_set_aside(configure: Configure) -> Non
     assert lines["  empty.png"] == "is empty (0 bytes); copy it again"
 
 
-def test_run__notes_of_images_are_counted_and_named(configure: Configure) -> None:
+def test_run__remarks_on_images_are_counted_and_named(configure: Configure) -> None:
     """Where one segment is nearly all of an image, its row, the end and a resume say so."""
     config = configure(parameters={"step": 64})
     done = run(config)
-    noted = {name: row["note"] for name, row in rows(config).items() if row["note"]}
-    assert 0 < len(noted) < len(GOOD)
-    assert all(note.startswith("one segment covers ") for note in noted.values())
-    assert set(noted) == {n for n in GOOD if rows(config)[n]["largest_share"] >= 0.9}
+    remarked = {name: row["remark"] for name, row in rows(config).items() if row["remark"]}
+    assert 0 < len(remarked) < len(GOOD)
+    assert all(text.startswith("one segment covers ") for text in remarked.values())
+    assert set(remarked) == {n for n in GOOD if rows(config)[n]["largest_share"] >= 0.9}
     lines = collection.summary(config.output, done.state)
-    assert lines["notes"].startswith(f"of {len(noted)};")
-    assert all(lines[f"  {name}"] == note for name, note in noted.items())
-    assert run(config, resume=True).state["counts"]["noted"] == len(noted)
+    assert lines["remarks"].startswith(f"of {len(remarked)};")
+    assert all(lines[f"  {name}"] == text for name, text in remarked.items())
+    assert run(config, resume=True).state["counts"]["remarked"] == len(remarked)
 
 
 def test_images__are_what_runs_of_them_alone_give(configure: Configure, tmp_path: Path) -> None:
     """Labels, tables, scores and pyramids, of one piece and of tiles, of gray and masked images."""
     config = configure(stages=STAGES, method=None, parameters={})
-    run(config)
+    state = run(config).state
+    assert collection.digest_of(config.output) == state["digest"], "of the last stage"
+    first = collection.digest_of(config.output, "slic")
+    assert first != state["digest"]
     for name in GOOD:
         state = alone(config, name, tmp_path / "alone" / name)
         home = Path(config.output) / "images" / name
@@ -210,7 +213,7 @@ def test_resume__does_what_is_new_changed_or_damaged(configure: Configure, photo
         "done": 6,
         "set aside": 4,
         "reused": 10,
-        "noted": 0,
+        "remarked": 0,
     }
     assert again.state["digest"] == before.state["digest"]
 
@@ -227,7 +230,7 @@ def test_resume__does_what_is_new_changed_or_damaged(configure: Configure, photo
         "done": 6,
         "set aside": 4,
         "reused": 4,
-        "noted": 0,
+        "remarked": 0,
     }
     found = rows(config)
     assert "large.png" not in found
