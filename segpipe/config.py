@@ -131,7 +131,7 @@ class Config(_Keys):
     input: str | tuple[str, ...]
     """Image file or URL: TIFF, OME-TIFF, GeoTIFF, SVS, PNG, JPEG, OME-Zarr. Or a collection:
     a folder, a pattern such as `photos/**/*.jpg`, a list, or a manifest (.txt: one path a line;
-    .csv with a column `path`). A relative path starts at the folder of this YAML."""
+    .csv or .tsv with a column `path`). A relative path starts at the folder of this YAML."""
     output: str
     """Folder of the run (new, or that of the same run to resume). A relative path starts at the
     current directory."""
@@ -142,7 +142,8 @@ class Config(_Keys):
     stages: tuple[Stage, ...] = ()
     """Several methods one after the other, instead of `method` and `parameters`."""
     mask: str | None = None
-    """Work only here: an image of the same size (non-zero = work) or a polygon file (GeoJSON)."""
+    """Work only here: an image of the same size (non-zero = work) or a file of polygons
+    (GeoJSON, GeoPackage, GeoParquet, shapefile)."""
     measure: Annotated[tuple[Group, ...], BeforeValidator(_groups)] = STANDARD
     """What the table of segments says besides area, box and centroid: a list of `shape` (perimeter,
     compactness, axes), `colour` (mean, deviation, extremes of every channel), `percentiles` (5, 25,
@@ -210,9 +211,9 @@ def load(
     InputError
         The file cannot be read, or a key or value is not allowed.
     """
-    values = _read(path, NEEDS)
+    values = read(path, NEEDS)
     _settle(values, Path(path).parent)
-    _change(values, changes)
+    change(values, changes)
     for key, value in (overrides or {}).items():
         if value is not None:
             _put(values, key, value)
@@ -234,13 +235,6 @@ def validated(model: type[Model], values: dict[str, Any], where: str) -> Model:
         raise InputError("\n".join(lines)) from error
 
 
-def read(path: str | Path, changes: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what a YAML says, changed by ``key.key=value`` strings, not validated yet."""
-    values = _read(path)
-    _change(values, changes)
-    return values
-
-
 def relative(path: str, folder: Path) -> str:
     """Let a relative path start at `folder`; URLs and absolute paths stay."""
     return path if "://" in path or Path(path).is_absolute() else str((folder / path).resolve())
@@ -253,11 +247,12 @@ def dump(values: dict[str, Any]) -> str:
 
 def load_cluster(path: str | Path) -> dict[str, Any]:
     """Read a cluster file: the keys of `cluster`, alone or under that name."""
-    values = _read(path)
+    values = read(path)
     return dict(values.get("cluster", values))
 
 
-def _read(path: str | Path, needs: str = "") -> dict[str, Any]:
+def read(path: str | Path, needs: str = "") -> dict[str, Any]:
+    """Return what a YAML says, not validated yet; `needs` is said of an empty one."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -312,12 +307,13 @@ def _is_file(value: Any) -> bool:
     return isinstance(value, str) and ("/" in value or bool(Path(value).suffix))
 
 
-def _change(values: dict[str, Any], changes: Sequence[str]) -> None:
-    for change in changes:
-        key, equals, value = change.partition("=")
+def change(values: dict[str, Any], changes: Sequence[str]) -> None:
+    """Put ``key.key=value`` strings into values; what is behind = is YAML."""
+    for text in changes:
+        key, equals, value = text.partition("=")
         if not equals:
-            raise InputError(f"--set {change}: give key=value, for example --set tiles.size=512")
-        _put(values, key.strip(), _yaml(value, f"--set {change}"))
+            raise InputError(f"--set {text}: give key=value, for example --set tiles.size=512")
+        _put(values, key.strip(), _yaml(value, f"--set {text}"))
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:

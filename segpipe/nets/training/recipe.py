@@ -215,19 +215,28 @@ class Recipe(Keys):
 def load(path: str | Path, changes: Sequence[str] = (), output: str | None = None) -> Recipe:
     """Read the YAML of a training; `changes` are ``key.key=value`` that win over it.
 
+    Relative paths start at the folder of the YAML, those of `changes` at the current directory.
+
     Raises
     ------
     InputError
         The file cannot be read, or a key or value is not allowed.
     """
-    values = config.read(path, changes)
+    values = config.read(path)
+    _settle(values, Path(path).parent)
+    config.change(values, changes)
+    _settle(values, Path.cwd())
     if output is not None:
         values["output"] = output
+    return config.validated(Recipe, values, str(path))
+
+
+def _settle(values: dict[str, Any], folder: Path) -> None:
+    """Let relative paths of files start at `folder`, for good."""
     data: Any = values.get("data")
     for key in ("images", "labels", "table") if isinstance(data, dict) else ():
         if isinstance(data.get(key), str):
-            data[key] = config.relative(data[key], Path(path).parent)
+            data[key] = config.relative(data[key], folder)
     initial = values.get("initial")
     if isinstance(initial, str) and initial not in SHIPPED:
-        values["initial"] = config.relative(initial, Path(path).parent)
-    return config.validated(Recipe, values, str(path))
+        values["initial"] = config.relative(initial, folder)
