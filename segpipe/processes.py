@@ -15,6 +15,9 @@ from multiprocessing import forkserver, resource_tracker
 
 PATH_ONLY = {"PYTHONSAFEPATH": "1"}
 """What lies in the working directory is data, and no module, whatever its name."""
+ONE_WISH = 0.3
+"""Seconds within which a second signal is the first one again: shells, `timeout` and launchers
+signal a process and its group."""
 NEEDED = ["distributed", "distributed.nanny", "distributed.worker", "segpipe.jobs"]
 ONE_THREAD = {
     # a task is one thread; parallel work comes from the number of workers

@@ -22,7 +22,8 @@ ALLOWED = {
     "config": {"errors", "explain", "passes"},
     "explain": set(),
     "nets": REGIONS
-    | {"", "config", "explain", "methods", "nets", "quality", "readers", "report", "worker"},
+    | {"", "config", "explain", "methods", "nets", "processes", "quality", "readers", "report"}
+    | {"worker"},
     "stage_files": {"", "config", "errors", "methods", "readers"},
     "stage_plans": REGIONS | {"", "config", "explain", "methods", "readers", "stage_files"},
     "plan": REGIONS | {"", "config", "readers", "stage_plans"},
@@ -139,6 +140,7 @@ ALLOWED = {
         "methods",
         "nets",
         "plan",
+        "processes",
         "progress",
         "quality",
         "score",

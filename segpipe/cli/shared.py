@@ -30,6 +30,7 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 ConfigPath = Annotated[Path, typer.Argument(help="The YAML of the run.", show_default=False)]
+RecipePath = Annotated[Path, typer.Argument(help="The YAML of the training.", show_default=False)]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run (or its URL).")]
 Input = Annotated[
     str | None,

@@ -14,10 +14,8 @@ from types import FrameType
 import psutil
 
 from segpipe.cli.shared import EXIT_INTERRUPTED
+from segpipe.processes import ONE_WISH
 
-ONE_WISH = 0.3
-"""Seconds within which a second signal is the first one again: shells, `timeout` and launchers
-signal a process and its group."""
 QUIET = "ignore:resource_tracker:UserWarning"
 """What is ended at once leaves semaphores to a tracker, which clears them away, but says so."""
 SHOW_CURSOR = b"\x1b[?25h"

@@ -9,9 +9,9 @@ import typer
 from segpipe.cli.shared import (
     EXIT_INTERRUPTED,
     Changes,
-    ConfigPath,
     Debug,
     OutputPath,
+    RecipePath,
     app,
     err,
     out,
@@ -22,7 +22,7 @@ from segpipe.cli.stop import stop
 
 @app.command()
 def train(
-    config: ConfigPath,
+    config: RecipePath,
     output: OutputPath = None,
     set: Changes = None,
     finish: Annotated[

@@ -548,13 +548,19 @@ def test_recipe__says_what_is_wrong(
         recipe.load(path)
 
 
-def test_recipe__paths_start_at_the_file(tmp_path: Path) -> None:
+def test_recipe__paths_start_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("name: a\noutput: run\ndata: {images: i, labels: ../l}\n")
     found = recipe.load(path, ["schedule.steps=7"], "there")
     assert found.data.images == str(tmp_path / "i")
     assert found.data.labels == str(tmp_path.parent / "l")
     assert (found.output, found.schedule.steps) == ("there", 7)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    found = recipe.load(path, ["data.images=j", "initial=nuclei"])
+    assert found.data.images == str(tmp_path / "here/j"), "what is set starts where one is"
+    assert found.data.labels == str(tmp_path.parent / "l")
+    assert found.initial == "nuclei"
 
 
 def test_learning_rate__rises_and_falls() -> None:

@@ -63,7 +63,9 @@ class Augmenter:
     def _displacement(self, number: int, device: torch.device) -> Tensor:
         """Return the elastic deformation, (N, H, W, 2) in half edges."""
         nodes = math.ceil(self.edge / SPACING) + 1
-        vectors = torch.randn((number, 2, nodes, nodes), device=device).clamp(-2.5, 2.5)
+        vectors = torch.randn((number, 2, nodes, nodes), device=device).clamp(
+            -DEVIATIONS, DEVIATIONS
+        )
         strength = _uniform((number, 1, 1, 1), 0, self.rule.elastic, device)
         vectors = vectors * strength / DEVIATIONS * 2 / self.edge
         smooth = F.interpolate(vectors, (self.edge,) * 2, mode="bicubic", align_corners=True)

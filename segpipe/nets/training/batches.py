@@ -55,11 +55,11 @@ def load(found: Sequence[pairs.Pair], recipe: Recipe, card: ModelCard) -> list[S
 
 
 def _prepared(pair: pairs.Pair, recipe: Recipe, card: ModelCard) -> Sample:
-    from segpipe.nets.model import as_channels
-
     pixels, labels, counts = pairs.read(pair, recipe.data)
-    pixels, rule = as_channels(pixels, card), card.normalisation
-    inputs = normalise(pixels, levels(pixels, rule, counts), rule)
+    try:
+        inputs = _inputs(pixels, counts, card)
+    except InputError as error:
+        raise InputError(f"{pair.image}: {error}") from error
     classes = len(recipe.targets.classes)
     if recipe.data.kind == "classes" and labels.max(initial=0) >= classes:
         raise InputError(
@@ -74,6 +74,16 @@ def _prepared(pair: pairs.Pair, recipe: Recipe, card: ModelCard) -> Sample:
         + targets.border_weights(labels, of.border_weight, of.border_sigma, inside=of.border_inside)
     )
     return Sample(pair.name, inputs, labels, counts, soft, pair.weight)
+
+
+def _inputs(pixels: np.ndarray, counts: np.ndarray, card: ModelCard) -> np.ndarray:
+    """Return what the network sees of an image; what does not count may be anything."""
+    from segpipe.nets.model import as_channels
+
+    pixels, rule = as_channels(pixels, card), card.normalisation
+    if pixels.dtype.kind == "f":
+        pixels = np.where(counts[..., None] | np.isfinite(pixels), pixels, 0)
+    return normalise(pixels, levels(pixels, rule, counts), rule)
 
 
 class Batches:

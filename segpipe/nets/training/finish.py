@@ -12,9 +12,12 @@ from segpipe.nets.model import Model
 from segpipe.nets.training import evaluate
 from segpipe.nets.training.batches import Sample
 from segpipe.nets.training.loop import State
-from segpipe.nets.training.pages import as_markdown, write_report
+from segpipe.nets.training.pages import as_markdown, report_of
+from segpipe.nets.training.progress import write
 
 MODEL, CARD, REPORT = "model.safetensors", "card.md", "report.html"
+TRIAL = "trial.safetensors"
+"""Without thresholds and scores: none that anybody should take for the model."""
 STORED = torch.float16
 """Half the bytes; what is scored is what is stored."""
 
@@ -34,9 +37,10 @@ def finished(
     dict
         Where everything is, and the scores.
     """
-    path = folder / MODEL
-    weights.save(path, network, card, STORED)
-    network, _card = weights.load_network(path)
+    path, trial = folder / MODEL, folder / TRIAL
+    weights.save(trial, network, card, STORED)
+    network, _card = weights.load_network(trial)
+    trial.unlink()
     if card.grouping is not None and samples["validation"]:
         grouping = evaluate.chosen(Model(network, card), samples["validation"])
         card = card.model_copy(update={"grouping": grouping})
@@ -50,9 +54,9 @@ def finished(
     }
     card = card.model_copy(update={"training": training.model_copy(update={"metrics": rounded})})
     weights.save(path, network, card, STORED)
-    (folder / CARD).write_text(as_markdown(card), encoding="utf-8")
+    write(folder / CARD, as_markdown(card))
     shown = samples["test"] or samples["validation"]
-    write_report(folder / REPORT, Model(network, card), state.history, shown)
+    write(folder / REPORT, report_of(Model(network, card), state.history, shown))
     said = {
         part: ", ".join(f"{name} {value:.3f}" for name, value in row.items())
         for part, row in scores.items()

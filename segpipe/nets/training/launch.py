@@ -36,7 +36,7 @@ def launch(
     output
         Folder, instead of the YAML's.
     tell
-        Called with a row of scores at each look; of several processes, they print these themselves.
+        See `segpipe.nets.training.train.train`; several processes print all this themselves.
     finish
         Train no further: make the model of the best look so far.
     """

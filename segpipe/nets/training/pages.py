@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,15 +61,10 @@ def facts(card: ModelCard) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def write_report(
-    path: Path,
-    model: Model,
-    history: Sequence[Mapping[str, Any]],
-    samples: Sequence[Sample],
-) -> None:
-    """Write the report of a training, with some of the `samples` as examples."""
+def report_of(model: Model, history: Sequence[Mapping[str, Any]], samples: Sequence[Sample]) -> str:
+    """Return the report of a training as HTML, with some of the `samples` as examples."""
     card = model.card
-    page = training_page(
+    return training_page(
         card.name,
         ({"About": card.description} if card.description else {}) | facts(card),
         card.training.metrics,
@@ -78,7 +72,6 @@ def write_report(
         _examples(model, samples),
         dump(card.training.recipe),
     )
-    path.write_text(page, encoding="utf-8")
 
 
 def _examples(model: Model, samples: Sequence[Sample]) -> list[Example]:

@@ -21,6 +21,8 @@ from segpipe.tiles import Box, Grid
 PARTS = ("train", "validation", "test")
 BLOCK = 1024
 """A single large image is cut into blocks of this edge (px), each a group of its own."""
+MOST = 1 << 24
+"""Largest number of an object: crops are turned and stretched as float32."""
 SPLIT_SEED = 0
 """The split stays when the seed of the training changes, so that scores can be compared."""
 
@@ -49,6 +51,8 @@ def find(data: Data) -> list[Pair]:
         A folder is missing, an image has no labels, or a part is empty that must not be.
     """
     files = list(_files(data))
+    if not files:
+        raise InputError(f"data.images: there is no image in {data.images}; give another folder")
     chosen = _chosen(data, {pair.name for pair in files})
     pairs = [
         replace(pair, group=group, part=part or _part(group, data), weight=weight)
@@ -57,8 +61,6 @@ def find(data: Data) -> list[Pair]:
         if data.table is None or pair.name in chosen
     ]
     pairs.sort(key=lambda pair: pair.name)
-    if not files:
-        raise InputError(f"data.images: there is no image in {data.images}; give another folder")
     if not any(pair.part == "train" for pair in pairs):
         raise InputError(
             f"no image of {data.images} is left to train on; check data.table and the shares"
@@ -91,7 +93,10 @@ def read(pair: Pair, data: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         pixels = pixels.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
     if data.colour and pixels.shape[2] == 1:
         pixels = pixels.repeat(3, axis=2)
-    numbers = np.where(counts, numbers, 0).astype(np.int32)
+    numbers = np.where(counts, numbers, 0)
+    if numbers.max(initial=0) > MOST:
+        numbers = np.unique(np.append(0, numbers), return_inverse=True)[1][1:].reshape(counts.shape)
+    numbers = numbers.astype(np.int32)
     if data.values is not None:
         numbers = _classes(np.where(counts, numbers, data.values[0]), data.values, pair)
     if data.connected:
@@ -120,14 +125,29 @@ def _files(data: Data) -> Iterator[Pair]:
     if not images.is_dir() or _is_zarr(images):
         yield from _blocks(data)
         return
-    by_name = {path.stem: path for path in sorted(labels.iterdir()) if path.is_file()}
-    for path in sorted(images.iterdir()):
-        if path.is_file() and not path.name.startswith("."):
-            if path.stem not in by_name:
-                raise InputError(
-                    f"{path} has no labels: {labels} needs a file of that name, of any suffix"
-                )
-            yield Pair(path.stem, str(path), str(by_name[path.stem]), path.stem, "")
+    if not labels.is_dir():
+        raise InputError(f"data.labels: {labels} is a file; give a folder, as data.images is one")
+    by_name = _by_name(labels)
+    for name, path in _by_name(images).items():
+        if name not in by_name:
+            raise InputError(
+                f"{path} has no labels: {labels} needs a file of that name, of any suffix"
+            )
+        yield Pair(name, str(path), str(by_name[name]), name, "")
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """Return the files of a folder by their names without suffix."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise InputError(
+                f"{found[path.stem]} and {path} have one name but for the suffix; leave one"
+            )
+        found[path.stem] = path
+    return found
 
 
 def _blocks(data: Data) -> Iterator[Pair]:

@@ -27,7 +27,14 @@ FREE: dict[str, Any] = {
     "data": PLACES,
     "schedule": {"threads", "device"},
 }
-"""Keys that may differ when a training goes on: words, where data lies, where it is done."""
+"""Keys that may differ when a training goes on: words, where data lies, where it is done. Of
+`initial` the content must be the same, wherever it lies."""
+WORKED_OUT = {
+    "initial": "initial (other weights, or none)",
+    "parts": "the images, or their parts",
+    "weights": "weights of images",
+}
+"""What is kept of a recipe besides its keys, and how it is called."""
 
 
 def claim(folder: Path, recipe: Recipe, found: list[pairs.Pair]) -> None:
@@ -40,16 +47,31 @@ def claim(folder: Path, recipe: Recipe, found: list[pairs.Pair]) -> None:
     if path.exists():
         theirs = json.loads(path.read_text("utf-8"))
         if theirs != mine:
-            keys = sorted(key for key in mine if mine[key] != theirs.get(key))
             raise InputError(
-                f"{folder} holds a training that differs in {', '.join(keys)}; give a new output,"
-                " or the same values to go on with it"
+                f"{folder} holds a training that differs in {'; '.join(_differing(theirs, mine))};"
+                " give a new output, or the same values to go on with it"
             )
         return
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no training; give a new output")
     folder.mkdir(parents=True, exist_ok=True)
-    _write(path, json.dumps(mine, indent=1))
+    write(path, json.dumps(mine, indent=1))
+
+
+def _differing(theirs: dict[str, Any], mine: dict[str, Any]) -> list[str]:
+    """Name what two recipes differ in, with both values where they are short."""
+    found = []
+    for key in sorted(theirs.keys() | mine.keys()):
+        there, here = theirs.get(key), mine.get(key)
+        if there == here:
+            continue
+        if isinstance(there, dict) and isinstance(here, dict) and key not in WORKED_OUT:
+            found += [f"{key}.{line}" for line in _differing(there, here)]
+        elif key in WORKED_OUT:
+            found.append(WORKED_OUT[key])
+        else:
+            found.append(f"{key} {json.dumps(there)} (here {json.dumps(here)})")
+    return found
 
 
 def resume(folder: Path, state: loop.State) -> None:
@@ -74,7 +96,7 @@ def keep(folder: Path, state: loop.State, best: bool, card: ModelCard) -> None:
     if best:
         weights.save(folder / BEST, state.average.module, card)
     part.replace(folder / CHECKPOINT)
-    _write(folder / LOG, "".join(f"{json.dumps(row)}\n" for row in state.history))
+    write(folder / LOG, "".join(f"{json.dumps(row)}\n" for row in state.history))
 
 
 def digest(model: str) -> str:
@@ -82,7 +104,8 @@ def digest(model: str) -> str:
     return file_digest(str(located(model)))
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Write a file complete or not at all."""
     part = path.with_name(f"{path.name}.part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)

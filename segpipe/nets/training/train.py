@@ -187,4 +187,12 @@ def _begun(recipe: Recipe) -> str:
 
 def _initial(recipe: Recipe) -> ModelCard | None:
     """Return the card of the model that training begins with, if it does."""
-    return None if recipe.initial is None else weights.load_card(located(recipe.initial))
+    if recipe.initial is None:
+        return None
+    place = located(recipe.initial)
+    if place.suffix.lower() != ".safetensors":
+        raise InputError(
+            f"initial: {recipe.initial} is a model of others ({place.name}), which cannot be"
+            " trained on; begin with nuclei, nuclei-rgb or a .safetensors file of segpipe train"
+        )
+    return weights.load_card(place)
