@@ -1,7 +1,7 @@
 """Segment one image as a Prefect flow: ``python flows/segment_mosaic.py [CONFIG] [--input …]``.
 
 One Prefect task per step of the run, never per tile (tiles are Dask's: a Prefect task costs about
-100 ms and 20 kB of its database), and no Prefect caching: what is done, the run folder alone
+10 ms and 20 kB of its database), and no Prefect caching: what is done, the run folder alone
 knows. So a flow run on a folder with the same run, unfinished, goes on with it (a retry, ``prefect
 flow-run retry``, the next night), and on a finished one it returns what that run gave.
 """

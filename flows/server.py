@@ -20,6 +20,8 @@ import urllib.request
 
 from prefect.settings import get_current_settings
 
+from segpipe.errors import RunError
+
 START_SECONDS = 120
 """The first start makes a database: 10 s on a quiet machine, far more on a busy one."""
 PR_SET_PDEATHSIG = 1
@@ -30,7 +32,7 @@ def prefect_server() -> str:
 
     Raises
     ------
-    RuntimeError
+    RunError
         The temporary server did not start.
     """
     configured = get_current_settings().api.url
@@ -83,7 +85,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], address: str) -> None:
             time.sleep(0.1)
     ended = server.poll()
     what = f"did not start within {START_SECONDS} s" if ended is None else f"ended with {ended}"
-    raise RuntimeError(
+    raise RunError(
         f"the temporary Prefect server on {address} {what}; see what `prefect server start` says "
         f"(it needs a home directory that it can write to, or PREFECT_HOME)"
     )

@@ -24,7 +24,7 @@ from segpipe.methods.instances_kernels import LEVELS, UNIT, areas, landscape
 from segpipe.methods.watershed import decided, travelling
 from segpipe.methods.watershed_altitude import NEAR
 from segpipe.methods.watershed_kernels import NONE, OUTSIDE, flood
-from segpipe.passes import ImageInfo, Output, Pass, Record, Window, run_in_memory
+from segpipe.passes import Output, Pass, Record, Window, run_in_memory
 from segpipe.regions import groups
 from segpipe.regions.colours import plane_sums
 from segpipe.regions.finish import relabel
@@ -84,12 +84,11 @@ def instances(fields: np.ndarray, rule: Rule) -> np.ndarray:
     >>> instances(fields, Rule(marker=190)).tolist()
     [[0, 1, 2, 2, 0, 0]]
     """
-    info = ImageInfo((fields.shape[0], fields.shape[1]), fields.shape[2], "uint8")
     arrays = {"image": fields, "fields": np.ascontiguousarray(fields)}
-    return run_in_memory(instance_passes(rule, info), arrays)[0]["regions"]
+    return run_in_memory(instance_passes(rule), arrays)[0]["regions"]
 
 
-def instance_passes(rule: Rule, image: ImageInfo) -> tuple[Pass, ...]:
+def instance_passes(rule: Rule) -> tuple[Pass, ...]:
     """Return the passes from ``fields`` to ``regions``, before `finish.label_pass`."""
     basins = Pass(
         name="basins",

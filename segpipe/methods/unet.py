@@ -90,7 +90,7 @@ class UNet:
             ("dynamics", 0.0, 1.0, "lower ones part more"),
             ("min_score", 0.0, 1.0, "0 keeps all objects"),
             ("min_size", 1, 1 << 40, "1 keeps all objects"),
-            ("window", 64, 8192, "512 to 1024 are common"),
+            ("window", 64, 8192, "512 to 1728 are common"),
             ("batch", 1, 256, "leave it out unless memory is short"),
         ):
             value = getattr(self, field)
@@ -109,11 +109,7 @@ class UNet:
         # of objects, borders between them have no say
         classes = object_planes(file.classes) if objects else tuple(range(1, len(file.classes)))
         votes = Votes("fields", classes, classes)
-        steps = (
-            instance_passes(self._rule(file), image)
-            if objects
-            else class_passes(self.min_size or 1)
-        )
+        steps = instance_passes(self._rule(file)) if objects else class_passes(self.min_size or 1)
         return (*before, network, *steps, label_pass(image, votes=votes))
 
     def _finds_objects(self, file: ModelFile) -> bool:

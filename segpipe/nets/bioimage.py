@@ -58,7 +58,7 @@ def read_package(path: str) -> ModelFile:
         frame=frame,
         activation=activation,
         pixel_size=_pixel_size(given),
-        # objects that touch are one: a map of foreground says no more
+        # a map of foreground parts objects by its saddles alone
         grouping=Grouping() if len(classes) == 2 else None,
         flops=flops,
         values=values,

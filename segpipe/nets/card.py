@@ -238,11 +238,6 @@ class ModelCard(Keys):
         """Windows begin at multiples of it."""
         return self.architecture.align
 
-    @property
-    def halo(self) -> int:
-        """Pixels to read around a block that begins and ends at multiples of `align`."""
-        return self.architecture.halo
-
     def to_json(self, indent: int | None = None) -> str:
         """Return the card as JSON."""
         return self.model_dump_json(indent=indent)

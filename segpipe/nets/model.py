@@ -99,8 +99,8 @@ def probabilities(logits: torch.Tensor, card: ModelCard) -> torch.Tensor:
 def surrounded(inputs: np.ndarray, card: ModelCard) -> np.ndarray:
     """Continue inputs (C, H, W) by reflection, so that every pixel of theirs gets an output.
 
-    The result begins ``card.halo`` pixels above and left of them for `same` networks, and
-    ``card.margin`` for `valid` ones, whose output then begins at the first pixel.
+    The result begins ``card.architecture.halo`` pixels above and left of them for `same` networks,
+    and ``card.margin`` for `valid` ones, whose output then begins at the first pixel.
     """
     from segpipe.nets.unet import input_size
 

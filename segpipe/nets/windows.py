@@ -129,14 +129,9 @@ class Layout:
         return output[(slice(None), *parts)]
 
     def weights(self) -> np.ndarray:
-        """Return the weights of a cell's outputs, int64; those of all cells add up to `total`."""
+        """Return the weights of a cell's outputs, int64; their sum is the same at all pixels."""
         rows, columns = (ramp(s, b) for s, b in zip(self.stride, self.blend, strict=True))
         return np.multiply.outer(rows, columns)
-
-    @property
-    def total(self) -> int:
-        """Sum of the weights at every pixel."""
-        return (2 * self.blend[0] + 1) * (2 * self.blend[1] + 1)
 
     @property
     def work(self) -> float:

@@ -73,7 +73,7 @@ def test_instances__tiled_is_whole(rule: Rule) -> None:
         size = tuple(int(n) for n in rng.integers(16, 90, 2))
         tiles = int(np.prod([-(-n // s) for n, s in zip(given.shape, size, strict=False)]))
         found, _ = run_in_memory(
-            (*instance_passes(rule, info), label_pass(info)), {"image": given, "fields": given},
+            (*instance_passes(rule), label_pass(info)), {"image": given, "fields": given},
             size=size, order=rng.permutation(tiles),
         )  # fmt: skip
         np.testing.assert_array_equal(found["labels"], whole, err_msg=f"tiles {size}")

@@ -105,7 +105,7 @@ def test_instances__tiled_whole_and_by_the_watershed(dynamics: int) -> None:
     from segpipe.regions.finish import label_pass
 
     for size in ((40, 40), (37, 130), (64, 50)):
-        passes = (*instance_passes(rule, info), label_pass(info))
+        passes = (*instance_passes(rule), label_pass(info))
         tiled = run_in_memory(passes, arrays, size)[0]["labels"]
         np.testing.assert_array_equal(tiled, whole)
     depth = 64 * (255 - inside.astype(np.uint16))

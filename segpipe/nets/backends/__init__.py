@@ -1,7 +1,8 @@
 """Libraries that compute networks, behind one interface, and the choice between them.
 
-A back end is a module with ``available()`` and ``load(network, choice, batch, window)``; what it
-loads takes a float32 batch (N, C, H, W) of one fixed shape and gives float32 (N, K, H', W').
+A back end is a module with ``precisions(device)`` and ``load(file, choice, window, threads)``, on
+GPUs ``batch_for(file, window, precision)`` as well; what it loads takes a float32 batch
+(N, C, H, W) of one fixed shape and gives float32 (N, K, H', W').
 """
 
 from __future__ import annotations
