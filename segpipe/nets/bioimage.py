@@ -16,10 +16,8 @@ from typing import Any
 
 from segpipe.errors import InputError
 from segpipe.nets.card import Grouping, Normalisation, PixelSize
-from segpipe.nets.files import Activation, ModelFile
+from segpipe.nets.files import UNITS, Activation, ModelFile
 from segpipe.nets.onnx_file import checked, edges, effort, fits, framed, read_weights
-
-UNITS = {"micrometer", "nanometer", "millimeter", "meter"}
 
 
 def read_package(path: str) -> ModelFile:

@@ -30,9 +30,9 @@ def levels(image: np.ndarray, rule: Normalisation, mask: np.ndarray | None = Non
     """
     channels = image.shape[2]
     if rule.method != "percentiles":
-        return _each(rule.low, channels), _each(rule.high, channels)
+        return each(rule.low, channels), each(rule.high, channels)
     values = image.reshape(-1, channels) if mask is None else image[mask]
-    shares = zip(_each(rule.low, channels), _each(rule.high, channels), strict=True)
+    shares = zip(each(rule.low, channels), each(rule.high, channels), strict=True)
     found = [
         np.percentile(values[:, c], pair, method="inverted_cdf") if len(values) else (0, 0)
         for c, pair in enumerate(shares)
@@ -65,5 +65,6 @@ def normalise(image: np.ndarray, given: Levels, rule: Normalisation) -> np.ndarr
     return np.ascontiguousarray(inputs if rule.clip is None else inputs.clip(*rule.clip))
 
 
-def _each(values: tuple[float, ...], channels: int) -> np.ndarray:
+def each(values: tuple[float, ...], channels: int) -> np.ndarray:
+    """Return a value for each channel; a single one stands for all."""
     return np.broadcast_to(np.asarray(values, np.float64), (channels,)).copy()

@@ -15,7 +15,7 @@ import numpy as np
 
 from segpipe import colour
 from segpipe.nets.files import ModelFile
-from segpipe.nets.normalise import Levels
+from segpipe.nets.normalise import Levels, each
 from segpipe.passes import Record
 from segpipe.regions import exact
 from segpipe.regions.colours import float_sums, measurable, moments
@@ -28,7 +28,7 @@ def fixed_levels(file: ModelFile) -> Levels | None:
     rule, channels = file.normalisation, len(file.channels)
     if file.standardise is not None or rule.method == "percentiles":
         return None
-    return _each(rule.low, channels), _each(rule.high, channels)
+    return each(rule.low, channels), each(rule.high, channels)
 
 
 def counted(file: ModelFile, pixels: np.ndarray, valid: np.ndarray | None) -> Record:
@@ -72,7 +72,7 @@ def levels_of(file: ModelFile, dtype: str, record: Record) -> Levels:
         mean, deviation = moments(*rows, np.dtype(dtype))
         return mean[0], mean[0] + deviation[0] + file.standardise
     rule, channels = file.normalisation, len(file.channels)
-    ends = zip(_each(rule.low, channels), _each(rule.high, channels), strict=True)
+    ends = zip(each(rule.low, channels), each(rule.high, channels), strict=True)
     found = [
         [_order(counts, share, dtype) for share in pair]
         for counts, pair in zip(record["histogram"], ends, strict=True)
@@ -117,7 +117,3 @@ def _order(counts: np.ndarray, share: float, dtype: str) -> float:
         return 0.0
     rank = max(1, int(np.ceil(share / 100 * int(total[-1]))))
     return colour.value_of(int(np.searchsorted(total, rank)), np.dtype(dtype))
-
-
-def _each(values: tuple[float, ...], channels: int) -> np.ndarray:
-    return np.broadcast_to(np.asarray(values, np.float64), (channels,)).copy()

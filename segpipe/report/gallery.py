@@ -109,7 +109,6 @@ def _page(folder: Folder, state: Mapping[str, Any]) -> dict[str, Any]:
     counts, wall = state["counts"], state["wall_seconds"]
     given = state["config"]["input"]
     sources = [given] if isinstance(given, str) else list(given)
-    sums = _sums(folder)
     fresh = counts["images"] - counts["reused"]
     name = sources[0].split("?")[0].rstrip("/").rpartition("/")[2]
     return {
@@ -120,7 +119,7 @@ def _page(folder: Folder, state: Mapping[str, Any]) -> dict[str, Any]:
         "remarked": counts["remarked"],
         "ended": moment(state.get("ended")),
         "resumed": state["resumed"],
-        "megapixels": figure(sums / 1e6),
+        "megapixels": figure(sum(float(np.nansum(part)) for part in _megapixels(folder))),
         "wall": duration(wall),
         "speed": figure(fresh / state["seconds_here"]) if fresh and state["seconds_here"] else "–",
         "shown_by": _parameters(state),
@@ -154,11 +153,6 @@ def _parameters(state: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _again(state: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in state["config"].items() if key != "cluster"}
-
-
-def _sums(folder: Folder) -> float:
-    """Return the pixels of all images together."""
-    return float(sum(np.nansum(values) for values in _megapixels(folder))) * 1e6
 
 
 def _distributions(

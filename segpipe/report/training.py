@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from itertools import cycle
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
 from segpipe.report import plots
 from segpipe.report.pictures import border_mask, data_uri
+from segpipe.report.templates import template
 from segpipe.report.words import duration, grouped
 
 TRUE, FOUND = (0, 235, 255), (255, 225, 0)
@@ -64,10 +63,7 @@ def training_page(
     """
     drawn = _curves(history)
     script, places = plots.embedded(drawn)
-    template = resources.files(__package__).joinpath("training.html.j2").read_text("utf-8")
-    # names are other people's text: everything is escaped
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return page.from_string(template).render(
+    return template("training.html.j2").render(
         title=title,
         facts=facts,
         scores=_table(scores),
