@@ -96,7 +96,7 @@ class Felzenszwalb:
             writes={"parts": "uint32"},
             halo=radius(self.sigma) + 1,
             solve=partial(_solve, self),
-            bytes_per_pixel=74 + 5 * max(3, image.channels),
+            bytes_per_pixel=74 + (np.dtype(image.dtype).itemsize + 6) * max(3, image.channels),
             cost_ns=250.0,
         )
         first = () if image.dtype == "uint8" else (ranges_pass(image),)
@@ -120,11 +120,7 @@ class Felzenszwalb:
         edges, size = graph.edges.ends[order], graph.area.copy()
         parent, inner = np.arange(len(size)), np.zeros(len(size), np.int64)
         kernels.sweep_graph(parent, size, inner, edges, weights[order], self.threshold)
-        return kernels.sweep_small(parent, size, edges, self._least)
-
-    @property
-    def _least(self) -> int:
-        return self.min_size if self.min_size > 1 else 0
+        return kernels.sweep_small(parent, size, edges, self.min_size)
 
 
 def felzenszwalb(
@@ -290,7 +286,7 @@ def _solve(
     edges, _ = _ascending(
         [vertices.of("second_part"), cross], [vertices.values("second_order"), cross_order]
     )
-    return vertices.solved(kernels.sweep_small(parent, size, edges, parameters._least))
+    return vertices.solved(kernels.sweep_small(parent, size, edges, parameters.min_size))
 
 
 def _ascending(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -62,5 +63,11 @@ def places(points: Sequence[Point]) -> np.ndarray:
 
 
 def numbers(points: Sequence[Point]) -> np.ndarray:
-    """Return int64[n], the label of each point, or its number from 0 if it has none."""
-    return np.array([p[2] if len(p) == 3 else i for i, p in enumerate(points)], np.int64)
+    """Return int64[n], the label of each point; without one, the next number that none has.
+
+    >>> numbers([(5, 5), (9, 9, 0), (7, 3), (2, 2, 0)]).tolist()
+    [1, 0, 2, 0]
+    """
+    taken = {point[2] for point in points if len(point) == 3}
+    free = (number for number in count() if number not in taken)
+    return np.array([p[2] if len(p) == 3 else next(free) for p in points], np.int64)

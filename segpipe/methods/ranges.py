@@ -30,6 +30,8 @@ def ranges_pass(image: ImageInfo, over: Literal["mask", "segments"] = "mask") ->
         reads=("image",) if over == "mask" and not image.masked else ("image", over),
         merge=_add,
         solve=partial(_choose, image),
+        # the image, which of its pixels count, and the bins of one channel
+        bytes_per_pixel=(np.dtype(image.dtype).itemsize + 1) * image.channels + 16,
         cost_ns=4.0,
     )
 

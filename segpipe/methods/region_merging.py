@@ -94,7 +94,7 @@ class RegionMerging:
             writes={"merged": label_type(image.shape)},
             halo=1,
             solve=partial(_solve, self),
-            bytes_per_pixel=24 + 3 * image.channels,
+            bytes_per_pixel=24 + (np.dtype(image.dtype).itemsize + 2) * image.channels,
             cost_ns=50.0,
         )
         return *before, merge, regroup_pass("merged"), label_pass(image)

@@ -174,7 +174,7 @@ def _range(parameters: SplitMerge, window: Window, _part: None) -> Output:
 
 def _limit(parameters: SplitMerge, channels: int, gain: float) -> int:
     """Return the greatest contrast that merges: sum over channels, 1/16 of a step, 1 / 2^20."""
-    return int(parameters.contrast * gain * channels * MEAN_UNIT * (1 << STEPS))
+    return int(min(parameters.contrast * gain * channels * MEAN_UNIT * (1 << STEPS), 1 << 62))
 
 
 def _split(parameters: SplitMerge, window: Window, part: Range | None) -> Output:

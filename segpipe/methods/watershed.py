@@ -123,7 +123,7 @@ class Watershed:
             reads=("image", *masks, *marks),
             writes={"parts": "uint32"},
             halo=land.reach(self),
-            solve=partial(_solve, self, np.dtype(image.dtype)),
+            solve=partial(_solve, self, (np.dtype(image.dtype), image.channels)),
             bytes_per_pixel=36 + 4 * max(3, image.channels),
             cost_ns=120.0,
         )
@@ -203,6 +203,11 @@ def watershed(
         return _from_array(
             image, markers, Watershed(altitude, sigma, "segments", h, step, compactness), mask
         )
+    if isinstance(markers, str) and str(markers) == "segments":
+        raise ValueError(
+            "markers: segments are those of another stage of a run; here, give their array (H, W)"
+            " itself as markers"
+        )
     parameters = Watershed(altitude, sigma, markers, h, step, compactness)  # type: ignore[arg-type]
     return whole.segment(parameters.passes, image, mask)
 
@@ -230,7 +235,7 @@ def _flood(parameters: Watershed, window: Window, scale: colour.Scaling | None) 
     image, tile, shape = window.arrays["image"], window.tile, window.grid.shape
     valid = known(image, window.arrays.get("mask"))
     altitude, kind = land.landscape(window, valid, parameters, scale)
-    depth_wanted = land.threshold(parameters, image.dtype, scale)
+    depth_wanted = land.threshold(parameters, image.dtype, image.shape[2], scale)
     parts, depth, _is_open, edges = flood(altitude, kind, depth_wanted)
     record = travelling(parts, depth, edges, altitude, tile, shape)
     if parameters.partial:
@@ -284,11 +289,15 @@ def _crossing(parts: np.ndarray, altitude: np.ndarray, tile: Tile, shape: Sequen
 
 
 def _solve(
-    parameters: Watershed, dtype: np.dtype, records: Sequence[Record], _grid: Grid, former: Any
+    parameters: Watershed,
+    kind: tuple[np.dtype, int],
+    records: Sequence[Record],
+    _grid: Grid,
+    former: Any,
 ) -> groups.Groups:
     """Decide all edges that travelled; name the groups of parts."""
     vertices = groups.Vertices.gather(records)
-    h = land.threshold(parameters, dtype, former.scale if former else None)
+    h = land.threshold(parameters, *kind, former.scale if former else None)
     group, _depth = decided(vertices, h)
     if not parameters.partial:
         return vertices.solved(group)

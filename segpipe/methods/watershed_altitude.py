@@ -32,8 +32,8 @@ COLOUR_UNIT = 64
 """Steps per Lab unit of the planes whose gradient is taken."""
 GRADIENT_UNIT = 8 * COLOUR_UNIT
 """Steps of a gradient of one Lab unit per pixel: a Sobel filter weighs 8."""
-BYTE_UNIT = 128
-"""Steps per value of a uint8 image that is flooded itself."""
+BYTE_UNIT, LIGHT_UNIT = 128, 256
+"""Steps per value of a uint8 image that is flooded itself, and per unit of the lightness of RGB."""
 SPAN = 32768
 """Steps from the 0.5 % to the 99.5 % quantile of a floating image that is flooded itself."""
 NEAR = 4
@@ -62,19 +62,23 @@ def context(parameters: Watershed) -> int:
     return altitude + (parameters.step if parameters.markers == "grid" else 1)
 
 
-def threshold(parameters: Watershed, dtype: np.dtype, scale: colour.Scaling | None) -> int:
+def threshold(
+    parameters: Watershed, dtype: np.dtype, channels: int, scale: colour.Scaling | None
+) -> int:
     """Return ``h`` in steps of the leading part, at least 1; 0 where minima are not the markers."""
     if parameters.markers != "minima":
         return 0
-    return int(np.clip(parameters.h * unit(parameters, dtype, scale) + 0.5, 1, 1 << 20))
+    return int(np.clip(parameters.h * unit(parameters, dtype, channels, scale) + 0.5, 1, 1 << 20))
 
 
-def unit(parameters: Watershed, dtype: np.dtype, scale: colour.Scaling | None) -> float:
+def unit(
+    parameters: Watershed, dtype: np.dtype, channels: int, scale: colour.Scaling | None
+) -> float:
     """Return the steps of the leading part per unit of ``h``."""
     if parameters.altitude == "gradient":
         return float(GRADIENT_UNIT)
     if dtype == np.uint8:
-        return float(BYTE_UNIT)
+        return float(LIGHT_UNIT if channels == 3 else BYTE_UNIT)
     if dtype.kind == "f" and scale is not None and scale.high[0] > scale.low[0]:
         return SPAN / (scale.high[0] - scale.low[0])
     return 1.0
@@ -145,7 +149,7 @@ def leading_part(
 def _signed(image: np.ndarray, scale: colour.Scaling | None) -> np.ndarray:
     """Return a one-channel image, or the lightness of an RGB image, in all of int16."""
     if colour.is_rgb(image):
-        return colour.planes(image, 4 * COLOUR_UNIT, None)[0]
+        return colour.planes(image, LIGHT_UNIT, None)[0]
     values = image[:, :, 0]
     if values.dtype == np.int16:
         return values
@@ -282,8 +286,6 @@ def near_points(points: np.ndarray, ring: Box, marked: np.ndarray) -> np.ndarray
     wide[tuple(near.T)] = False
     inner = (slice(FAR, -FAR), slice(FAR, -FAR))
     marked |= ~wide[inner]
-    if not len(near):
-        return np.full(ring.shape, 65535, np.uint16)
     return distances(wide)[inner]
 
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from segpipe.methods.watershed import Watershed
 
 SHIFTS = {"gradient": 6, "image": 4}
-"""Altitudes are shifted right by this much to be costs: 8 steps per Lab unit or 8-bit value."""
+"""Altitudes are shifted right by this much to be costs: 8 steps per Lab unit of the gradient or
+8-bit value, 16 per unit of lightness."""
 FULL = int(fronts.FAR) - 1
 
 
@@ -119,7 +120,7 @@ def _grow(parameters: Watershed, window: Window, scale: colour.Scaling | None) -
     else:
         found = codes(parameters, window, box)
     shift = SHIFTS[parameters.altitude]
-    base = parameters.compactness * land.unit(parameters, image.dtype, scale)
+    base = parameters.compactness * land.unit(parameters, image.dtype, image.shape[2], scale)
     least = int(np.clip(round(base) >> shift, 1, fronts.LEVELS // 2))
     altitude = np.minimum(leading[inner].astype(np.int32) >> shift, fronts.LEVELS - 1 - least)
     step = (altitude + least).astype(np.uint16)

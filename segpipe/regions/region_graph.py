@@ -91,7 +91,7 @@ def graph_pass(name: str, image: ImageInfo, decide: Decide) -> Pass:
         reads=("image", "segments"),
         halo=1,
         solve=partial(_solve, decide),
-        bytes_per_pixel=28 + 4 * max(3, image.channels),
+        bytes_per_pixel=28 + (np.dtype(image.dtype).itemsize + 3) * max(3, image.channels),
         cost_ns=50.0,
     )
 

@@ -51,7 +51,7 @@ class Row(NamedTuple):
 ROWS = {
     "felzenszwalb, pixels": Row(partial(felzenszwalb, scale=100), partial(peers.felzenszwalb, scale=100)),
     "felzenszwalb, segments": Row(felzenszwalb, given="superpixels 12"),
-    "watershed, minima": Row(watershed, partial(peers.minima_watershed, h=20)),
+    "watershed, minima": Row(watershed, partial(peers.minima_watershed, h=16)),
     "watershed, grid": Row(partial(watershed, markers="grid"), partial(peers.grid_watershed, step=32)),
     "watershed, compact grid": Row(
         partial(watershed, markers="grid", compactness=2),

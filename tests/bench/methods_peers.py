@@ -25,7 +25,7 @@ def felzenszwalb(image, scale, min_size=20):
 
 
 def gradient(image):
-    """Sobel's, of CIELAB smoothed as ours is, in Lab units."""
+    """Sobel's, of CIELAB smoothed as ours is: 8 for one Lab unit per pixel."""
     lab = ndimage.gaussian_filter(rgb2lab(image).astype(np.float32), (1, 1, 0))
     return np.sqrt(sum(ndimage.sobel(lab[..., c], a) ** 2 for c in range(3) for a in (0, 1)))
 

@@ -119,6 +119,8 @@ def images(rng: np.random.Generator) -> dict[str, np.ndarray]:
         "gaps": np.where(rng.random(y.shape) < 0.02, np.nan, x // 3 * y % 7)[..., None].astype(
             "f4"
         ),
+        "signed": (rng.integers(-900, 900, (230, 190, 1)) // 300 * 300).astype(np.int16),
+        "double": np.stack([np.sin(x / 7) - y / 40, (y // 9 % 3 - 1) * 1e-3], axis=2),
         "one-row": rng.integers(0, 256, (1, 150, 3), dtype=np.uint8),
     }
 

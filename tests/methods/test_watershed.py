@@ -5,6 +5,7 @@ import heapq
 import numpy as np
 import pytest
 from scipy import ndimage
+from skimage.color import rgb2lab
 from skimage.measure import label
 from skimage.segmentation import watershed as peer
 
@@ -75,7 +76,7 @@ def flooded(image, parameters, mask):
     window = Window(grid.tile(0), grid, {"image": image})
     altitude, kind = land.landscape(window, None if mask is None else mask, method, scale)
     core = (slice(1, -1), slice(1, -1))
-    h = land.threshold(method, image.dtype, scale) or None
+    h = land.threshold(method, image.dtype, image.shape[2], scale) or None
     points = np.argwhere(kind[core] == land.MARKED)
     return altitude[core], valid, h, points
 
@@ -146,6 +147,27 @@ def test_watershed__shares_out_plateaus_by_distance():
     found = watershed(image, markers=[(20, 10), (20, 70)], sigma=0)
     assert (found[:, :39] == 1).all()
     assert (found[:, 42:] == 2).all()
+
+
+def test_watershed__far_from_all_points_is_the_same_for_every_tiling():
+    """Beyond the distance that is looked at, a tile without points knows as much as one with."""
+    image = np.full((1, 1000, 1), 9, np.uint8)
+    parameters = {"altitude": "image", "sigma": 0, "markers": [(0, 0), (0, 999)]}
+    whole = in_tiles(image, parameters, None, (1, 1000))
+    assert set(np.unique(whole)) == {1, 2}
+    for columns in (77, 200, 333):
+        found = in_tiles(image, parameters, None, (1, columns))
+        np.testing.assert_array_equal(found, whole, err_msg=f"{columns} columns")
+
+
+def test_watershed__lightness_is_in_lab_units():
+    """Minima of RGB are as deep as their lightness, in CIELAB."""
+    grey = np.array([[119, 80, 119, 119, 90, 119]], np.uint8)
+    image = np.repeat(grey[..., None], 3, axis=2)
+    light = rgb2lab(image)[0, :, 0]
+    depth = light[2] - light[4]
+    for h, kept in ((depth - 0.3, 2), (depth + 0.3, 1)):
+        assert watershed(image, altitude="image", sigma=0, h=h).max() == kept, h
 
 
 def test_watershed__leaves_what_no_point_reaches():
@@ -228,6 +250,7 @@ def test_segments_as_markers__are_the_same_for_every_tiling(name):
         ({"sigma": -1}, "sigma must be 0"),
         ({"step": 1}, "step must be 2"),
         ({"markers": "maxima"}, "markers must be minima, grid, segments or points"),
+        ({"markers": "segments"}, "give their array"),
         ({"markers": [(1, 2, 3, 4)]}, "markers must be points"),
         ({"compactness": 2}, "compactness needs markers"),
         ({"compactness": -1, "markers": "grid"}, "compactness must be 0 or more"),
