@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from segpipe.errors import InputError
 from segpipe.explain import explained, nearest, one_of
@@ -23,6 +32,8 @@ MEASURES: dict[str, tuple[Group, ...]] = {
 }
 """Words for common sets of measurements."""
 
+NAME = re.compile(r"[A-Za-z0-9_][\w.-]*", re.ASCII)
+"""Of a stage: it names folders."""
 NEEDS = "; it needs the keys `input`, `output` and `method` (or `stages`): configs/ has examples"
 
 
@@ -67,7 +78,7 @@ class Cluster(_Keys):
     address: str | None = None
     """Scheduler of a running Dask cluster, for example `tcp://10.0.0.5:8786` or `tls://…`. Without
     it, worker processes are started on this machine."""
-    workers: int | Literal["auto", "none"] = "auto"
+    workers: Annotated[int, Field(ge=1)] | Literal["auto", "none"] = "auto"
     """Worker processes to start here; `auto` = one per core this process may use;
     `none` = work in this process."""
     memory: str = "auto"
@@ -118,6 +129,15 @@ class Stage(_Keys):
     `segpipe methods mean-shift`): they segment and measure that image then."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """The method's parameters; `segpipe methods NAME` explains them."""
+
+    @field_validator("name")
+    @classmethod
+    def _named(cls, name: str | None) -> str | None:
+        if name is not None and (name == "image" or not NAME.fullmatch(name)):
+            raise ValueError(
+                f"a stage's name is letters, digits and - _ . and not `image`, got {name!r}"
+            )
+        return name
 
     @property
     def output(self) -> str:
@@ -235,6 +255,13 @@ def validated(model: type[Model], values: dict[str, Any], where: str) -> Model:
         raise InputError("\n".join(lines)) from error
 
 
+def placed(config: Config) -> Config:
+    """Return a configuration that means the same output to workers of another directory."""
+    if config.cluster.address is None:
+        return config
+    return config.model_copy(update={"output": relative(config.output, Path.cwd())})
+
+
 def relative(path: str, folder: Path) -> str:
     """Let a relative path start at `folder`; URLs and absolute paths stay."""
     return path if "://" in path or Path(path).is_absolute() else str((folder / path).resolve())
@@ -248,7 +275,11 @@ def dump(values: dict[str, Any]) -> str:
 def load_cluster(path: str | Path) -> dict[str, Any]:
     """Read a cluster file: the keys of `cluster`, alone or under that name."""
     values = read(path)
-    return dict(values.get("cluster", values))
+    found = values.get("cluster", values)
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: `cluster` must hold `key: value` lines, got {found!r}")
+    _settle_tls(found, Path(path).parent)
+    return found
 
 
 def read(path: str | Path, needs: str = "") -> dict[str, Any]:
@@ -290,9 +321,10 @@ def _settle(values: dict[str, Any], folder: Path) -> None:
             values[key] = relative(given, folder)
         elif isinstance(given, list | tuple):
             values[key] = [relative(g, folder) if isinstance(g, str) else g for g in given]
-    listed: Any = values.get("stages") or ()
-    stages = [stage for stage in listed if isinstance(stage, dict)]
-    names = {stage.get("name") or stage.get("method") for stage in stages}
+    listed: Any = values.get("stages")
+    stages = [s for s in listed if isinstance(s, dict)] if isinstance(listed, list) else []
+    names = [stage.get("name") or stage.get("method") for stage in stages]
+    _settle_tls(values.get("cluster"), folder)
     for stage in [values, *stages]:
         if _is_file(stage.get("reads")) and stage["reads"] not in names:
             stage["reads"] = relative(stage["reads"], folder)
@@ -300,6 +332,13 @@ def _settle(values: dict[str, Any], folder: Path) -> None:
         if isinstance(parameters, dict):
             files = {k: v for k, v in parameters.items() if k in FILES and _is_file(v)}
             parameters.update({k: relative(v, folder) for k, v in files.items()})
+
+
+def _settle_tls(cluster: Any, folder: Path) -> None:
+    """Let the relative paths of certificates start at `folder`."""
+    tls: Any = cluster.get("tls") if isinstance(cluster, dict) else None
+    if isinstance(tls, dict):
+        tls.update({k: relative(v, folder) for k, v in tls.items() if isinstance(v, str)})
 
 
 def _is_file(value: Any) -> bool:
@@ -320,7 +359,9 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     for parent in parents:
         inner = _item(values, parent, key) if isinstance(values, list) else None
-        values = values.setdefault(parent, {}) if inner is None else inner
+        if inner is None and values.get(parent) is None:
+            values[parent] = {}  # also what a YAML leaves empty
+        values = values[parent] if inner is None else inner
         if not isinstance(values, dict | list):
             raise InputError(f"cannot set {key}: {parent} has no keys of its own")
     if isinstance(values, list):

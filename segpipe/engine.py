@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from segpipe.errors import RunError, SegpipeError, first_line
@@ -13,6 +13,8 @@ from segpipe.tasks import Job, Report, run_tasks
 Mark = TypeVar("Mark")
 IN_FLIGHT = 3
 """Tasks submitted ahead per worker: enough to keep it busy, few enough for a small scheduler."""
+FAN_IN = 16
+"""Records that are put together at a time."""
 LOOK_SECONDS = 2.0
 """After so long without news the executor is asked whether there can be any."""
 
@@ -99,6 +101,8 @@ class Workload:
     """Which tasks are submitted as one, in order; None: each alone."""
     after: int | None = None
     """Index of the load whose tasks have to be done before; None: none has to."""
+    merge: Callable[[Sequence[Any]], Any] | None = None
+    """What puts records together, in any order: kept is one alone, which the first report has."""
 
 
 def run_jobs(
@@ -113,23 +117,40 @@ def run_jobs(
     """
     watch.begin(title, sum(len(load.job) for load in loads))
     found: list[list[Report | None]] = [[None] * len(load.job) for load in loads]
+    piles = [Pile(load.merge) for load in loads]
     for index, reports in _in_flight(loads, executor):
         for report in reports:
-            found[index][report.number] = report
+            found[index][report.number] = piles[index].kept(report)
         watch.advance(title, len(reports))
     missing = sum(report is None for reports in found for report in reports)
     if missing:
         raise RunError(f"{title}: {missing} tasks were lost; `segpipe resume` does them again")
     watch.end(title)
-    return [[report for report in reports if report is not None] for reports in found]
+    done = [[report for report in reports if report is not None] for reports in found]
+    return [pile.closed(reports) for pile, reports in zip(piles, done, strict=True)]
 
 
-def merged(merge: Callable[[Sequence[Any]], Any], records: Sequence[Any], fan_in: int = 16) -> Any:
-    """Merge records as a tree; the result does not depend on the tree."""
-    records = list(records)
-    while len(records) > 1:
-        records = [merge(records[i : i + fan_in]) for i in range(0, len(records), fan_in)]
-    return records[0]
+@dataclass
+class Pile:
+    """The records of a job as far as they have come, put together as they come."""
+
+    merge: Callable[[Sequence[Any]], Any] | None
+    records: list[Any] = field(default_factory=list)
+
+    def kept(self, report: Report) -> Report:
+        """Return what is kept of a report: without its record, if that is put together."""
+        if self.merge is None:
+            return report
+        self.records.append(report.record)
+        if len(self.records) == FAN_IN:
+            self.records = [self.merge(self.records)]
+        return replace(report, record={})
+
+    def closed(self, reports: list[Report]) -> list[Report]:
+        """Return the reports of a job, the first with the record of all."""
+        if self.merge is None or not reports:
+            return reports
+        return [replace(reports[0], record=self.merge(self.records)), *reports[1:]]
 
 
 def bounded(

@@ -17,6 +17,7 @@ from segpipe.report import write_report
 from segpipe.stage_plans import StagePlan
 from segpipe.steps import compile_seconds
 from segpipe.store import IMAGE, table_name
+from segpipe.store.folder import Folder
 from segpipe.store.ome import (
     Calibration,
     level_shapes,
@@ -165,8 +166,13 @@ def close(run: Run) -> None:
     if run.plan.config.report.page:
         run.folder.put("report.html", write_report(run.folder, run.state).encode())
     run.folder.put_json("run.json", run.state)
-    run.folder.delete("work")
-    run.folder.delete(CLAIMS)
+    tidy(run.folder)
+
+
+def tidy(folder: Folder) -> None:
+    """Delete what only the work needed; killed behind its last word, a run leaves it."""
+    for name in ("work", CLAIMS):
+        folder.delete(name)
 
 
 def _publish_layer(run: Run, layer: Layer, levels: int, calibration: Calibration) -> None:

@@ -77,14 +77,14 @@ class LabelsInput:
     def read(self, box: Box) -> dict[str, tuple[np.ndarray, str]]:
         """Return the labels over `box`, 0 where they do not count, and their checksum."""
         labels, valid = _labels(self).read(box)
+        if valid is not None:  # what does not count may be any number
+            labels = np.where(valid == 0, np.zeros((), labels.dtype), labels)
         if labels.dtype.kind not in "uib" and (labels != np.floor(labels)).any():
             raise InputError(f"{self.where}: labels must be whole numbers, got {labels.dtype}")
         if labels.size and labels.min() < 0:
             raise InputError(f"{self.where}: labels must be 0 or more, got {labels.min()}")
         wide = labels.dtype.itemsize > 4
         labels = labels.astype(np.uint64 if wide else np.uint32)
-        if valid is not None:
-            labels[valid == 0] = 0
         return {self.name: (labels, checksum(labels))}
 
 

@@ -95,7 +95,10 @@ def _held(folder: Folder) -> str:
 def _is_taken(folder: Folder) -> bool:
     """Whether there is more here than claims: all that one leaves who could not begin."""
     here = folder.local
-    return here is not None and here.is_dir() and any(p.name != CLAIMS for p in here.iterdir())
+    if here is not None:
+        return here.is_dir() and any(p.name != CLAIMS for p in here.iterdir())
+    pages = folder.objects().list()
+    return any(not entry["path"].startswith(f"{CLAIMS}/") for page in pages for entry in page)
 
 
 def task_key(plan: Plan, name: str, passes: Iterable[Pass], *more: int) -> str:

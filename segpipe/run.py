@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from math import prod
 from typing import Any
 
-from segpipe.engine import Executor, Watch, Workload, merged, run_jobs
+from segpipe.engine import Executor, Watch, Workload, run_jobs
 from segpipe.finish import PARTIAL, finish, look_at_seams, publish
 from segpipe.jobs import ArrayInput, LabelsInput, Levels, PassJob, SourceInput
 from segpipe.layers import Layer, layers_of
@@ -96,12 +96,11 @@ class Run:
             create_array(*job.paths[name], lead + plan.image.shape, dtype, plan.tile_size)
             if layer:
                 self.create_levels(layer, job.levels[name], plan.tile_size)
-        load = Workload(job, partial(self._part, former), _batches(plan, step))
+        load = Workload(job, partial(self._part, former), _batches(plan, step), merge=step.merge)
         reports = self.timed(job.name, [load], executor, watch)[0]
         self.reports[stage, step.name] = reports
         if step.solve is not None:
-            records = [report.record for report in reports]
-            sent = [merged(step.merge, records)] if step.merge else records
+            sent = [report.record for report in (reports[:1] if step.merge else reports)]
             before = self.solutions.get(former) if former else None
             solution = step.solve(sent, plan.grid, before)
             self.solutions[stage, step.name] = solution

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segpipe import cluster as clusters
-from segpipe.config import Config, Tiles, load, load_cluster, parse
+from segpipe.config import Config, Tiles, load, load_cluster, parse, placed
 from segpipe.engine import Executor, Watch
 from segpipe.errors import InputError, RunError
 from segpipe.kernels import are_compiled
@@ -104,6 +104,7 @@ def opened(
 ) -> Iterator[tuple[Run, Executor]]:
     """Plan, claim the run folder, start or join the cluster; `say` is told what is waited for."""
     clusters.start_early(config.cluster)
+    config = placed(config)
     plan = prepare(config, say=say)
     run = open_run(plan, resume=resume)
     with said_when_full(config.output), clusters.open_executor(config.cluster) as executor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from segpipe.errors import InputError
+from segpipe.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from segpipe.store.folder import Folder
@@ -31,12 +31,18 @@ def read_state(folder: Folder, document: str = RUN) -> dict[str, Any] | None:
         stored = folder.get_json(document)
     except ValueError:
         stored = {}
-    if stored is not None and not set(stored) >= NEEDED[document]:
+    except Exception as error:  # object stores have their own
+        raise InputError(
+            f"cannot look into {folder}: {first_line(error)}; check the address, and the rights"
+        ) from error
+    if stored is None:
+        return None
+    if not isinstance(stored, dict) or not set(stored) >= NEEDED[document]:
         raise InputError(
             f"{folder}/{document} is damaged, so the run in {folder} cannot go on; delete the "
             f"folder or choose another `output`"
         )
-    return stored
+    return dict(stored)
 
 
 def complete_state(run: str, folder: Folder) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from segpipe.tiles import Box
 
 def verify(folder: Folder, state: dict[str, Any]) -> list[str]:
     """Return one line for every region, table or digest that is not as it was written."""
-    bad = []
-    for name in folder.names("records/"):
+    records = folder.names("records/")
+    bad = _missing(folder, state, len(records))
+    for name in records:
         stored = folder.get_arrays(name)
         if stored is None or META not in stored:
             bad.append(f"{name}: the record is damaged")
@@ -36,6 +37,16 @@ def verify(folder: Folder, state: dict[str, Any]) -> list[str]:
         if found != said["digest"]:
             bad.append(f"labels/{stage}: the digest differs from run.json")
     return bad
+
+
+def _missing(folder: Folder, state: dict[str, Any], records: int) -> list[str]:
+    """Return what should be there: records of tasks, or files of an image in one piece."""
+    if "sizes" in state:
+        found = folder.sizes()
+        return [f"{name}: missing" for name in state["sizes"] if name not in found]
+    tasks = sum(step["tasks"] for step in state["steps"].values())
+    lost = f"records: {tasks - records} of {tasks} are missing, and what they told of is unchecked"
+    return [lost] if records < tasks else []
 
 
 def _regions(folder: Folder, meta: dict[str, Any]) -> list[Region]:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from segpipe.config import Config, load, load_cluster, parse
+from segpipe.config import Config, load, load_cluster, parse, placed
 from segpipe.errors import InputError
 from segpipe.methods import everything
 from segpipe.stage_plans import build_method
 
 ROOT = Path(__file__).resolve().parents[1]
+STAGE = {"input": "a", "output": "b"}
 GOOD = {"input": "a.tif", "output": "out", "method": "slic"}
 
 
@@ -84,6 +85,13 @@ def test_set__overrides_any_key(tmp_path: Path) -> None:
         ({**GOOD, "cluster": {"retries": -1}}, "cluster.retries must be 0 or more, got -1"),
         ({**GOOD, "max_pixels": 0}, "max_pixels must be more than 0, got 0"),
         (
+            {**GOOD, "cluster": {"workers": 0}},
+            "cluster.workers must be auto, none or 1 or more, got 0",
+        ),
+        (STAGE | {"stages": [{"method": "slic", "name": "a/b"}]}, "letters, digits and - _ . and"),
+        (STAGE | {"stages": [{"method": "slic", "name": "../b"}]}, "got '../b'"),
+        (STAGE | {"stages": [{"method": "slic", "name": "image"}]}, "and not `image`, got 'image'"),
+        (
             {"input": "a", "output": "b", "stages": [{"method": "slic"}, {"method": "slic"}]},
             "two stages write the same label image",
         ),
@@ -147,6 +155,8 @@ def test_explanations__are_in_plain_words() -> None:
         ),
         ("- a\n", "key: value"),
         ("# nothing\n", "run.yaml is empty; it needs the keys `input`, `output` and `method`"),
+        ("input: a\noutput: b\nstages: 5\n", "stages"),
+        ("input: a\noutput: b\nstages: [{method: [slic]}]\n", "stages.0.method"),
     ],
 )
 def test_load__explains_broken_files(tmp_path: Path, text: str, message: str) -> None:
@@ -157,6 +167,39 @@ def test_load__explains_broken_files(tmp_path: Path, text: str, message: str) ->
 def test_load__missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read the configuration"):
         load(tmp_path / "no.yaml")
+
+
+def test_set__below_a_key_that_is_empty(tmp_path: Path) -> None:
+    path = write(tmp_path, "input: a\noutput: b\nmethod: slic\nparameters:\n")
+    assert load(path, ["parameters.step=24"]).parameters == {"step": 24}
+
+
+def test_cluster__paths_start_at_its_file(tmp_path: Path) -> None:
+    tls = "tls: {ca: ca.pem, cert: /c/client.pem, key: k/client.key}\n"
+    (tmp_path / "cluster.yaml").write_text(f"address: tls://host:1\n{tls}")
+    found = load_cluster(tmp_path / "cluster.yaml")["tls"]
+    wanted = {
+        "ca": f"{tmp_path}/ca.pem",
+        "cert": "/c/client.pem",
+        "key": f"{tmp_path}/k/client.key",
+    }
+    assert found == wanted
+    for text in ("cluster:\n", "cluster: 3\n"):
+        (tmp_path / "cluster.yaml").write_text(text)
+        with pytest.raises(InputError, match="`cluster` must hold"):
+            load_cluster(tmp_path / "cluster.yaml")
+
+
+def test_placed__output_is_one_place_for_all_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = parse(GOOD)
+    assert placed(here) is here
+    away = parse({**GOOD, "cluster": {"address": "tcp://host:1"}})
+    assert placed(away).output == str(tmp_path / GOOD["output"])
+    url = parse({**GOOD, "output": "s3://bucket/run", "cluster": {"address": "tcp://host:1"}})
+    assert placed(url).output == "s3://bucket/run"
 
 
 def test_set__needs_an_equals_sign(tmp_path: Path) -> None:

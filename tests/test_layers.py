@@ -137,6 +137,7 @@ ALLOWED = {
         "collection",
         "errors",
         "export",
+        "finish",
         "methods",
         "nets",
         "plan",

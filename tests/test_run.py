@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +21,7 @@ import zarr
 
 from segpipe import session
 from segpipe.config import Config, parse
-from segpipe.engine import Workload, merged, run_jobs
+from segpipe.engine import Pile, Workload, run_jobs
 from segpipe.errors import InputError, RunError
 from segpipe.methods.region_merging import region_merging
 from segpipe.methods.slic import slic
@@ -342,6 +344,28 @@ def test_verify__finds_what_was_changed(image: Path, tmp_path: Path) -> None:
         session.digest_of(str(output))
 
 
+def test_verify__minds_records_that_are_gone(image: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    run(config(image, output, tiles={"size": 128}))
+    assert session.verify_run(str(output)) == []
+    shutil.rmtree(output / "records/slic-label")
+    (line,) = session.verify_run(str(output))
+    assert re.match(r"records: \d+ of \d+ are missing", line)
+
+
+def test_begun_anew_in_its_place__is_not_written_as_the_one_before(
+    image: Path, expected: str, tmp_path: Path
+) -> None:
+    """Workers outlive runs: what they know of an array goes with it."""
+    output = tmp_path / "run"
+    for size in (128, 200, 97):
+        run(config(image, output, tiles={"size": size}))
+        assert session.digest_of(str(output)) == expected
+        labels = zarr.open_array(output / "image.ome.zarr/labels/slic/0", mode="r")
+        assert array_digest(labels[:]) == expected, "as any other reader sees it"
+        shutil.rmtree(output)
+
+
 @pytest.mark.parametrize("damage", ["delete", "truncate", "garbage"])
 def test_verify__explains_unreadable_labels(damage: str, image: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
@@ -552,6 +576,13 @@ def test_lost_task__is_never_success() -> None:
         run_jobs("job", [Workload(Job())], Forgetful(0), Quiet())
 
 
-def test_merged__is_a_tree() -> None:
-    assert merged(lambda parts: sum(parts), list(range(1000))) == 499500
-    assert merged(lambda parts: sum(parts), [7]) == 7
+@pytest.mark.parametrize("tasks", [1, 2, 16, 17, 1000])
+def test_pile__keeps_one_record_of_all(tasks: int) -> None:
+    pile = Pile(lambda records: {"sum": sum(record["sum"] for record in records)})
+    reports = [pile.kept(Report(n, {"sum": n}, {})) for n in range(tasks)]
+    assert all(report.record == {} for report in reports)
+    assert len(pile.records) <= 16, "no more than a few are held"
+    first, *rest = pile.closed(reports)
+    assert first.record == {"sum": tasks * (tasks - 1) // 2}
+    assert [report.number for report in (first, *rest)] == list(range(tasks))
+    assert Pile(None).closed(reports) == reports

@@ -64,7 +64,9 @@ def resume(
     A collection is looked through again: new and changed images are done, too.
     """
     from segpipe.collection import session as collection
+    from segpipe.finish import tidy
     from segpipe.session import is_complete, stored_config
+    from segpipe.store.folder import Folder
 
     if collection.is_collection_folder(run):
         chosen = collection.stored_config(run, cluster, workers)
@@ -75,6 +77,7 @@ def resume(
             "is for collections; a run tries again anyway", param_hint="--retry"
         )
     if is_complete(run):
+        tidy(Folder(run))
         out.print(f"the run in {run} is complete: nothing to do; see {run}/report.html")
         return
     _work(stored_config(run, cluster, workers), resume=True)

@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import dask
-import psutil
+from dask.system import cpu_count
 from dask.utils import parse_bytes, parse_timedelta
 from distributed import Client, LocalCluster
 from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.deploy.spec import close_clusters
 from distributed.security import Security
+from distributed.system import MEMORY_LIMIT
 
 from segpipe.cluster.executor import DaskExecutor
 from segpipe.config import Cluster
@@ -44,7 +45,9 @@ ELSEWHERE = (
     "on this machine"
 )
 LEAVE = 0.9
-"""Share of the machine's memory that `auto` divides among the workers."""
+"""Share of the machine's memory, or of what a container may have, that `auto` divides."""
+UNLIMITED = 1 << 60
+"""Bytes of a worker that nobody has limited."""
 
 
 def limits(cluster: Cluster, say: Callable[[str], None] | None = None) -> Limits:
@@ -64,14 +67,14 @@ def limits(cluster: Cluster, say: Callable[[str], None] | None = None) -> Limits
     """
     if cluster.address is None:
         workers = _local_workers(cluster)
-        return Limits(workers, _memory(cluster, workers))
+        return Limits(workers, _memory(cluster, workers) or UNLIMITED)
     with _connected(cluster) as client:
         info = client.scheduler_info(n_workers=-1)["workers"]
         if not info and say is not None:
             info = _awaited(client, cluster, say)
         if not info:
             raise InputError(f"the cluster at {cluster.address} has no workers; {ELSEWHERE}")
-        shares = [w["memory_limit"] // max(1, w["nthreads"]) for w in info.values()]
+        shares = [(w["memory_limit"] or UNLIMITED) // max(1, w["nthreads"]) for w in info.values()]
         return Limits(sum(w["nthreads"] for w in info.values()), min(shares))
 
 
@@ -190,15 +193,12 @@ def _local_workers(cluster: Cluster) -> int:
         return 1
     if cluster.workers != "auto":
         return int(cluster.workers)
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
+    return cpu_count()
 
 
 def _memory(cluster: Cluster, workers: int) -> int:
     if cluster.memory == "auto":
-        return int(psutil.virtual_memory().total * LEAVE) // workers
+        return int(MEMORY_LIMIT * LEAVE) // workers
     try:
         return int(parse_bytes(cluster.memory))
     except ValueError as error:
@@ -219,8 +219,10 @@ def _patience(cluster: Cluster) -> float:
 def _free(address: str) -> str:
     """Return the dashboard's address, with any free port if the wanted one is in use."""
     host, _, port = address.rpartition(":")
-    if not port.isdigit():
-        raise InputError(f"cluster.dashboard {address!r} is no host:port")
+    if not port.isdigit() or int(port) > 65535:
+        raise InputError(
+            f"cluster.dashboard {address!r} is no host:port; ports are 0 (any) to 65535"
+        )
     with socket.socket() as probe:
         try:
             probe.bind((host or "127.0.0.1", int(port)))

@@ -33,7 +33,7 @@ from segpipe.collection.work import (
     explained,
     set_aside,
 )
-from segpipe.config import Config
+from segpipe.config import Config, placed
 from segpipe.engine import Executor, Watch, bounded
 from segpipe.errors import InputError, SegpipeError, Unavailable
 from segpipe.plan import Limits
@@ -234,6 +234,7 @@ def opened(
 ) -> Iterator[tuple[CollectionRun, Executor]]:
     """Claim the folder, start or join the cluster; `say` is told what is waited for."""
     clusters.start_early(config.cluster)
+    config = placed(config)
     run = open_collection(config, resume=resume, retry=retry, say=say)
     with said_when_full(config.output), clusters.open_executor(config.cluster) as executor:
         yield run, executor

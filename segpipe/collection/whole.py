@@ -64,7 +64,7 @@ def segment_whole(plan: Plan, folder: Folder, look: Look | None = None) -> dict[
     reveal(run)
     if look is not None:
         look(folder, run.state)
-    run.state["files"] = folder.sizes()
+    run.state["sizes"] = folder.sizes()
     close(run)
     return run.state
 
@@ -74,7 +74,7 @@ def intact(folder: Folder, state: Mapping[str, Any]) -> bool:
 
     Cheap: no pixel is read. `segpipe.verify` reads everything.
     """
-    expected = state.get("files")
+    expected = state.get("sizes")
     if expected is None:
         return True
     sizes = folder.sizes()

@@ -13,12 +13,10 @@ from segpipe.errors import InputError, RunError
 from segpipe.export.rings import PIXELS, Transform
 from segpipe.state import chosen_stage, complete_state
 from segpipe.store import IMAGE
-from segpipe.store.arrays import open_array
+from segpipe.store.arrays import open_array, read_rows
 from segpipe.store.folder import Folder
 from segpipe.store.objects import open_object
 
-READ_PIXELS = 1 << 25
-"""Pixels read at a time: whole rows of chunks, unless the image is wider than 65,536 pixels."""
 BAND_PIXELS = 1 << 22
 """Pixels handed out at a time: few, as what is made of them should stay near the processor."""
 
@@ -103,13 +101,3 @@ def has_place(run: str) -> bool:
     """Whether the image of a run has a coordinate system."""
     source = complete_state(run, Folder(run))["source"]
     return source.get("transform") is not None and source.get("crs") is not None
-
-
-def read_rows(width: int, chunk: int) -> int:
-    """Return how many rows to read at a time: a row of chunks, or parts of it if that is too much.
-
-    >>> read_rows(60_000, 512), read_rows(100_000, 512)  # the second decodes every chunk twice
-    (512, 256)
-    """
-    parts = -(-chunk * width // READ_PIXELS)
-    return max(1, -(-chunk // parts))

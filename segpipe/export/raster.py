@@ -79,7 +79,7 @@ def _write(
     from rasterio.windows import Window
 
     height, width = layer.shape
-    plain = path.with_name("plain.tif")
+    plain = path.with_name(f"{path.name}.plain")
     profile: dict[str, Any] = {
         **{"driver": "GTiff", "height": height, "width": width, "count": bands, "dtype": dtype},
         **{"nodata": 0, "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK},

@@ -11,6 +11,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,9 +97,9 @@ def score_files(
 
 def write_json(result: dict[str, Any], path: str) -> None:
     """Write the result to a file."""
+    part = Path(f"{path}.part")
     try:
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=2)
-            file.write("\n")
+        part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        part.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}; choose another file") from error

@@ -7,7 +7,7 @@ core is a whole number of shards, so two tasks never write one object.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CHUNK = 512
 """Largest chunk edge inside a shard (px): big enough for the codec, small enough to look at."""
+READ_PIXELS = 1 << 25
+"""Pixels read at a time: whole rows of chunks, unless the image is wider than 65,536 pixels."""
 SMALL = 256
 """Below this edge a chunk costs more in bookkeeping than it holds; the shard is one chunk then."""
 
@@ -174,7 +176,6 @@ def create_array(
         attributes=attributes or {},
         overwrite=True,
     )
-    open_array.cache_clear()
 
 
 def is_array(
@@ -215,15 +216,30 @@ def storage_shape(tile: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, in
     return tile, (_divisor(tile[0]), _divisor(tile[1]))
 
 
+def read_rows(width: int, chunk: int) -> int:
+    """Return how many rows to read at a time: a row of chunks, or parts of it if that is too much.
+
+    >>> read_rows(60_000, 512), read_rows(100_000, 512)  # the second decodes every chunk twice
+    (512, 256)
+    """
+    parts = -(-chunk * width // READ_PIXELS)
+    return max(1, -(-chunk // parts))
+
+
 def _divisor(n: int) -> int:
     """Return the largest divisor of n up to CHUNK, or n itself when that would be tiny."""
     best = next(d for d in range(min(n, CHUNK), 0, -1) if n % d == 0)
     return best if best >= min(n, SMALL) else n
 
 
-@cache
 def open_array(folder: Folder, path: str) -> Any:
     """Open an existing array with the fastest codec pipeline that its store allows."""
+    # a worker outlives runs: where one was deleted, another may have begun
+    return _opened(folder, path, folder.version(f"{path}/zarr.json"))
+
+
+@lru_cache(maxsize=64)
+def _opened(folder: Folder, path: str, _version: Any) -> Any:
     pipeline = (
         "zarrs.ZarrsCodecPipeline"
         if folder.local is not None and _has_zarrs()

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from segpipe.errors import RunError
-from segpipe.store.arrays import open_array
+from segpipe.store.arrays import open_array, read_rows
 from segpipe.store.folder import Folder
 
 ROWS = 64
@@ -21,7 +21,7 @@ def label_digest(folder: Folder, path: str) -> str:
     """
     array = open_array(folder, path)
     digest = digest_start(array.shape)
-    height, rows = array.shape[0], array.chunks[0]
+    height, rows = array.shape[0], read_rows(array.shape[1], array.chunks[0])
     for top in range(0, height, rows):
         try:
             band = array[top : min(top + rows, height)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ from segpipe.store.space import is_full, write_error
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
+PIECE = 8 << 20
+"""Bytes of an object that are read at a time."""
 PROBE = 4096
 """Bytes written to see whether a folder can be written to: empty files fit on a full disk."""
 REFUSALS = ("Permission denied", "Read-only file system", "Operation not permitted")
@@ -90,9 +93,26 @@ class Folder:
             return None
 
     def checksum(self, name: str) -> str | None:
-        """64-bit checksum of object `name`; None when there is none."""
-        data = self.get(name)
-        return None if data is None else xxhash.xxh3_64_hexdigest(data)
+        """64-bit checksum of object `name`, of whatever size; None when there is none."""
+        if self.local is not None and not self.local.is_dir():
+            return None
+        found = xxhash.xxh3_64()
+        try:
+            for piece in self.objects().get(name).stream(PIECE):
+                found.update(piece)
+        except FileNotFoundError:
+            return None
+        return found.hexdigest()
+
+    def version(self, name: str) -> Any:
+        """Return what differs when object `name` has been written anew; None when there is none."""
+        if self.local is None:
+            return self.checksum(name)
+        try:
+            stat = (self.local / name).stat()
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
     def names(self, prefix: str = "") -> list[str]:
         """Names of all objects under `prefix`, sorted."""
@@ -118,8 +138,9 @@ class Folder:
             store.delete(name)
 
     def put_json(self, name: str, value: Any) -> None:
-        """Write `value` as JSON."""
-        self.put(name, (json.dumps(value, indent=2, default=str) + "\n").encode())
+        """Write `value` as JSON; what is no number there, such as NaN, as a word."""
+        text = json.dumps(_plain(value), indent=2, default=str, allow_nan=False)
+        self.put(name, f"{text}\n".encode())
 
     def get_json(self, name: str) -> Any:
         """Return the JSON object `name`, or None when there is none."""
@@ -155,6 +176,15 @@ class Folder:
             raise InputError(
                 f"cannot write to the output folder {self.where}: {_refusal(error)}"
             ) from error
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without numbers that JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _refusal(error: Exception) -> str:

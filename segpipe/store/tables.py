@@ -78,7 +78,10 @@ def assemble(
 
     `place` is where the parts lie, `bands` are the numbers of the tiles of each band.
     """
-    with tempfile.TemporaryDirectory(dir=folder.local, prefix=".table-") as scratch:
+    home = None if folder.local is None else folder.local / "work"
+    if home is not None:
+        home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home, prefix=".table-") as scratch:
         inner = Folder(scratch)
         _complete(folder, inner, place, bands, recipe)
         path = Path(scratch) / "table.parquet"

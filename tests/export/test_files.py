@@ -259,7 +259,7 @@ def test_files__do_not_depend_on_bands(
     pixels: int, placed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("segpipe.export.layer.BAND_PIXELS", pixels)
-    monkeypatch.setattr("segpipe.export.layer.READ_PIXELS", 2 * pixels)
+    monkeypatch.setattr("segpipe.store.arrays.READ_PIXELS", 2 * pixels)
     found = [f for part in features(open_layer(str(placed), None)) for f in part.wkb.to_pylist()]
     monkeypatch.undo()
     whole = [f for part in features(open_layer(str(placed), None)) for f in part.wkb.to_pylist()]
