@@ -143,16 +143,52 @@ def scaling(histograms: np.ndarray, dtype: np.dtype) -> Scaling:
     histograms
         int64[C, 65536], the sum over all tiles.
     dtype
-        Type of the image the histograms were taken from.
+        Type of the image the histograms were taken from. Of floats, bins are 1/128 of a value and
+        more; `refined` is exact enough for values that differ by less.
     """
     low, high = [], []
     for counts in histograms:
-        total = np.cumsum(counts)
-        ranks = [int(q * int(total[-1])) for q in QUANTILES]
-        first, last = (int(np.searchsorted(total, r, side="right")) for r in ranks)
-        low.append(value_of(min(first, BINS - 1), dtype))
-        high.append(value_of(min(last, BINS - 1) + (np.dtype(dtype).kind == "f"), dtype))
+        first, last = _ends(counts)
+        low.append(value_of(first, dtype))
+        high.append(value_of(last + (np.dtype(dtype).kind == "f"), dtype))
     return Scaling(tuple(low), tuple(high))
+
+
+def fine_histogram(array: np.ndarray, valid: np.ndarray | None, within: Scaling) -> np.ndarray:
+    """Count the values of a tile of floats in equal bins between `within`; see `histogram`."""
+    counts = np.zeros((array.shape[2], BINS), np.int64)
+    for c, (low, high) in enumerate(zip(within.low, within.high, strict=True)):
+        values = array[:, :, c] if valid is None else array[:, :, c][valid]
+        values = values[np.isfinite(values)].astype(np.float64)
+        steps = BINS / (high - low) if high > low else 0.0  # no range where nothing counts
+        bins = np.floor((values - low) * steps).clip(0, BINS - 1)
+        counts[c] = np.bincount(bins.astype(np.int64), minlength=BINS)
+    return counts
+
+
+def refined(histograms: np.ndarray, within: Scaling) -> Scaling:
+    """Choose the range of each channel of floats from sums of `fine_histogram`.
+
+    >>> heights = 2000 + np.arange(3000, dtype=np.float32)[:, None, None] / 1000
+    >>> coarse = scaling(histogram(heights), heights.dtype)
+    >>> fine = refined(fine_histogram(heights, None, coarse), coarse)
+    >>> coarse.high, round(fine.low[0], 2), round(fine.high[0], 2)
+    ((2008.0,), 2000.02, 2002.99)
+    """
+    low, high = [], []
+    for counts, begin, end in zip(histograms, within.low, within.high, strict=True):
+        first, last = _ends(counts)
+        low.append(begin + first * (end - begin) / BINS)
+        high.append(begin + (last + 1) * (end - begin) / BINS)
+    return Scaling(tuple(low), tuple(high))
+
+
+def _ends(counts: np.ndarray) -> tuple[int, int]:
+    """Return the bins that hold the two quantiles."""
+    total = np.cumsum(counts)
+    ranks = (int(q * int(total[-1])) for q in QUANTILES)
+    first, last = (min(int(np.searchsorted(total, r, side="right")), BINS - 1) for r in ranks)
+    return first, last
 
 
 def _bin(values: np.ndarray) -> np.ndarray:
@@ -198,7 +234,7 @@ def planes(image: np.ndarray, unit: int, scale: Scaling | None) -> np.ndarray:
     if scale is None:
         raise ValueError(
             f"an image of type {image.dtype} with {c} channels needs a scaling of the whole image,"
-            " got None; pass colour.scaling(colour.histogram(image), image.dtype)"
+            " got None; pass segpipe.methods.ranges.ranges_of(image, None)"
         )
     span = 100.0 * min(1.0, (3.0 / c) ** 0.5) * unit
     for k in range(c):

@@ -264,7 +264,7 @@ def test_begun_at_once__one_of_two_wins(image: Path, tmp_path: Path) -> None:
     assert len(claims) == sum(t.exception() is None for t in tries), "two shared one claim"
 
 
-@pytest.mark.parametrize("content", ["", "{", "{}"])
+@pytest.mark.parametrize("content", ["", "{", "{}", "5", "[]"])
 def test_damaged_state__is_explained(content: str, image: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     interrupt_after(config(image, output), "ingest")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,22 @@ def test_watershed__from_markers_in_a_file(folder: Path, slide_rgb: np.ndarray) 
     text = "stages:\n  - method: watershed\n    reads: markers.tif\n    parameters: {markers: segments}\n"
     (found,) = digests(folder, text)
     assert found == array_digest(expected)
+
+
+def test_labels__where_nothing_counts_may_be_any_number(folder: Path) -> None:
+    """GIS programs fill the outside of label rasters with nodata, below 0 or none at all."""
+    blocks = np.add.outer(np.arange(200) // 20 * 12, np.arange(240) // 20) + 1
+    outside = np.zeros(blocks.shape, bool)
+    outside[:30] = outside[:, 220:] = True
+    plain = np.where(outside, 0, blocks)
+    text = "stages: [{method: region-merging, reads: labels.tif, parameters: {threshold: 6}}]\n"
+    found = set()
+    for nodata, dtype in ((0, "uint32"), (-9999, "int32"), ("nan", "float32")):
+        values = np.where(outside, float(nodata), plain).astype(dtype)
+        tags = [(42113, "s", 0, str(nodata), True)]
+        tifffile.imwrite(folder / "labels.tif", values, extratags=tags)
+        found |= digests(folder, text)
+        for number in range(2):
+            shutil.rmtree(folder / f"run{number}")
+    slide = tifffile.imread(folder / "slide.tif")
+    assert found == {array_digest(region_merging(slide, plain.astype(np.uint32)))}

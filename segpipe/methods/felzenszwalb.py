@@ -24,7 +24,7 @@ from segpipe.methods import felzenszwalb_edges as pixel_edges
 from segpipe.methods import felzenszwalb_kernels as kernels
 from segpipe.methods import whole
 from segpipe.methods.kinds import check_kinds
-from segpipe.methods.ranges import is_rgb, ranges_pass
+from segpipe.methods.ranges import is_rgb, ranges_passes
 from segpipe.methods.smooth_kernels import radius, smooth
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window
 from segpipe.regions import groups
@@ -86,7 +86,7 @@ class Felzenszwalb:
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: ranges if needed, merging, regions, canonical labels."""
         if self.vertices == "segments":
-            before = () if is_rgb(image) else (ranges_pass(image, "segments"),)
+            before = () if is_rgb(image) else ranges_passes(image, "segments")
             gather = graph_pass("merging", image, self._on_graph)
             return *before, gather, regroup_pass(), label_pass(image)
         merging = Pass(
@@ -99,7 +99,7 @@ class Felzenszwalb:
             bytes_per_pixel=74 + (np.dtype(image.dtype).itemsize + 6) * max(3, image.channels),
             cost_ns=250.0,
         )
-        first = () if image.dtype == "uint8" else (ranges_pass(image),)
+        first = () if image.dtype == "uint8" else ranges_passes(image)
         return (*first, merging, groups.regions_pass(), label_pass(image))
 
     @property

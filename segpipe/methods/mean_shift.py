@@ -22,7 +22,7 @@ from segpipe.methods.kinds import check_kinds
 from segpipe.methods.mean_shift_features import Feature, Features, chosen_features
 from segpipe.methods.mean_shift_links import parts
 from segpipe.methods.mean_shift_window import modes
-from segpipe.methods.ranges import ranges_pass
+from segpipe.methods.ranges import ranges_passes
 from segpipe.passes import ImageInfo, Output, Pass, Window
 from segpipe.regions import merge_small
 from segpipe.regions.finish import label_pass
@@ -132,7 +132,7 @@ class MeanShift:
         )
         if np.dtype(image.dtype).kind != "f":
             return rest
-        return ranges_pass(image), *rest
+        return *ranges_passes(image), *rest
 
     def _kept(self, chosen: Features, channels: int) -> dict[str, tuple[str, int]]:
         """Return what is written besides the parts: name -> type and planes."""

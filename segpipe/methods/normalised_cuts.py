@@ -26,7 +26,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh, splu
 from segpipe.errors import InputError
 from segpipe.methods import whole
 from segpipe.methods.kinds import check_kinds
-from segpipe.methods.ranges import is_rgb, ranges_pass
+from segpipe.methods.ranges import is_rgb, ranges_passes
 from segpipe.passes import ImageInfo, Pass
 from segpipe.regions.finish import label_pass
 from segpipe.regions.region_graph import FINE, RegionGraph, graph_pass, regroup_pass
@@ -89,7 +89,7 @@ class NormalisedCuts:
 
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: ranges if the image is not RGB, the graph, numbering, labels."""
-        before = () if is_rgb(image) else (ranges_pass(image, "segments"),)
+        before = () if is_rgb(image) else ranges_passes(image, "segments")
         return *before, graph_pass("cut", image, self._decide), regroup_pass(), label_pass(image)
 
     def _decide(self, graph: RegionGraph) -> np.ndarray:

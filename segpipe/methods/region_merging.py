@@ -12,7 +12,7 @@ import numpy as np
 from segpipe import colour
 from segpipe.methods import whole
 from segpipe.methods.kinds import check_kinds
-from segpipe.methods.ranges import is_rgb, ranges_pass
+from segpipe.methods.ranges import is_rgb, ranges_passes
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window
 from segpipe.regions import best_fitting
 from segpipe.regions.agglomerate import STEPS, agglomerate, summed
@@ -83,7 +83,7 @@ class RegionMerging:
 
     def passes(self, image: ImageInfo) -> tuple[Pass, ...]:
         """Return what to do: ranges if the image is not RGB, merging, numbering, labels."""
-        before = () if is_rgb(image) else (ranges_pass(image, "segments"),)
+        before = () if is_rgb(image) else ranges_passes(image, "segments")
         if self.criterion != "contrast":
             merge = graph_pass("merge", image, self._best_fitting)
             return *before, merge, regroup_pass(), label_pass(image)

@@ -22,7 +22,7 @@ from segpipe.methods import points, whole
 from segpipe.methods import seeded_growing_passes as work
 from segpipe.methods.kinds import check_kinds
 from segpipe.methods.points import Point
-from segpipe.methods.ranges import is_rgb, ranges_pass
+from segpipe.methods.ranges import is_rgb, ranges_passes
 from segpipe.passes import ImageInfo, Pass
 from segpipe.regions import fronts, owners
 from segpipe.regions.finish import label_pass
@@ -121,7 +121,7 @@ class SeededGrowing:
             writes={"owner": "uint32"},
             solve=partial(work.end, self),
         )
-        before = () if is_rgb(image) else (ranges_pass(image),)
+        before = () if is_rgb(image) else ranges_passes(image)
         return (*before, find, *rounds, owners.settle_pass(), label_pass(image, classes="seed"))
 
 

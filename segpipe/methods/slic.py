@@ -14,7 +14,7 @@ import numpy as np
 
 from segpipe import colour
 from segpipe.methods.kinds import check_kinds
-from segpipe.methods.ranges import is_rgb, ranges_of, ranges_pass
+from segpipe.methods.ranges import is_rgb, ranges_of, ranges_passes
 from segpipe.methods.slic_window import reach, slic_regions
 from segpipe.methods.whole import as_arrays
 from segpipe.passes import ImageInfo, Output, Pass, Window
@@ -96,7 +96,7 @@ class Slic:
         )
         if is_rgb(image):
             return cut, label_pass(image)
-        return ranges_pass(image), cut, label_pass(image)
+        return *ranges_passes(image), cut, label_pass(image)
 
     @property
     def smallest(self) -> int:

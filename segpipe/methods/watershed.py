@@ -24,7 +24,7 @@ from segpipe.methods import watershed_altitude as land
 from segpipe.methods import watershed_marked as marked
 from segpipe.methods.kinds import check_kinds
 from segpipe.methods.points import Point
-from segpipe.methods.ranges import is_rgb, ranges_pass
+from segpipe.methods.ranges import is_rgb, ranges_passes
 from segpipe.methods.watershed_kernels import NONE, decide, flood
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window, run_in_memory
 from segpipe.regions import groups, owners
@@ -111,7 +111,7 @@ class Watershed:
         self._check(image)
         gradient = self.altitude == "gradient"
         ranged = (gradient and not is_rgb(image)) or (not gradient and image.dtype[0] == "f")
-        first = (ranges_pass(image),) if ranged else ()
+        first = ranges_passes(image) if ranged else ()
         if self.compactness:
             last = (owners.settle_pass(), label_pass(image, classes="marker"))
             return (*first, marked.fronts_pass(self, image), *last)

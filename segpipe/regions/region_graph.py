@@ -83,7 +83,7 @@ class Merged:
 def graph_pass(name: str, image: ImageInfo, decide: Decide) -> Pass:
     """Return the pass that gathers the graph and lets `decide` group its segments.
 
-    It reads ``image`` and ``segments``; the pass before is `ranges_pass`, or none for RGB.
+    It reads ``image`` and ``segments``; the pass before is `ranges_passes`, or none for RGB.
     """
     return Pass(
         name=name,

@@ -138,6 +138,16 @@ def test_page__escapes_everything(tmp_path: Path) -> None:
     assert "49.png" not in html
 
 
+def test_page__without_pictures_speaks_of_none(tmp_path: Path) -> None:
+    folder = write(tmp_path / "out", 300)
+    state = folder.get_json("collection.json")
+    state["config"]["collection"]["thumbnail"] = 0
+    html = write_gallery(folder, state)
+    for text in ("all pictures itself", "pictures beside it", "in the small picture"):
+        assert text not in html, text
+    assert "This page is complete: it loads nothing from anywhere." in html
+
+
 def test_page__without_any_result(tmp_path: Path) -> None:
     folder = write(tmp_path / "out", 10)
     table = pq.read_table(tmp_path / "out/images.parquet").slice(9)

@@ -9,6 +9,7 @@ from skimage.segmentation import felzenszwalb as peer
 
 from segpipe import colour
 from segpipe.methods.felzenszwalb import SCALED_UNIT, UNIT, Felzenszwalb, felzenszwalb
+from segpipe.methods.ranges import ranges_of
 from segpipe.methods.slic import slic
 from segpipe.methods.smooth_kernels import smooth
 from segpipe.passes import ImageInfo, run_in_memory
@@ -55,7 +56,7 @@ def expected(image, mask, scale=400.0, sigma=0.8, min_size=20):
     if image.dtype == np.uint8:
         planes = np.moveaxis(image, 2, 0).astype(np.int16) * UNIT
     else:
-        range_ = colour.scaling(colour.histogram(image, valid), image.dtype)
+        range_ = ranges_of(image, valid)
         planes = colour.planes(image, SCALED_UNIT, range_)[: image.shape[2]]
     planes = smooth(planes.astype(np.int16), valid, sigma).astype(np.int64)
     return naive_graph.felzenszwalb(planes, valid, scale, min_size, UNIT)

@@ -26,6 +26,7 @@ from segpipe.methods.mean_shift_plain import (
 )
 from segpipe.methods.mean_shift_successor import vector_successor
 from segpipe.methods.mean_shift_window import weights
+from segpipe.methods.ranges import ranges_of
 from segpipe.passes import ImageInfo, run_in_memory
 from segpipe.tiles import Box
 
@@ -47,7 +48,7 @@ def integers(image, method, valid):
         return np.concatenate([scaled, texture], axis=2).astype(object), (hr * unit) ** 2
     if image.dtype.kind == "f":
         unit = min(64, 254 // hr)
-        scale = colour.scaling(colour.histogram(image, valid), image.dtype)
+        scale = ranges_of(image, valid)
         out = np.zeros(image.shape, np.int64)
         for c in range(image.shape[2]):
             low, high = scale.low[c], scale.high[c]

@@ -8,6 +8,7 @@ from PIL import Image
 
 from segpipe import colour
 from segpipe.methods import slic_window
+from segpipe.methods.ranges import ranges_of
 from segpipe.methods.slic import Slic, slic
 from segpipe.methods.slic_window import reach, slic_regions
 from segpipe.regions import leftovers
@@ -65,7 +66,7 @@ def rings(height, width):
 def scaling_of(image, valid=None):
     if colour.is_rgb(image):
         return None
-    return colour.scaling(colour.histogram(image, valid), image.dtype)
+    return ranges_of(image, valid)
 
 
 def expected(image, parameters, mask=None):
@@ -373,6 +374,16 @@ def test_scaling__covers_the_quantiles(dtype):
     step = 1 if np.dtype(dtype).kind != "f" else 8  # a bin of float32: 1/128 of the value
     assert low - step <= scale.low[0] <= low + step
     assert high - step <= scale.high[0] <= high + step
+
+
+def test_ranges__of_floats_that_differ_by_little_are_not_rounded():
+    """Heights of a flat country: far from 0, and few apart."""
+    values = (2000 + np.arange(3000) / 1000).astype(np.float32)[:, None, None]
+    found = ranges_of(values, None)
+    low, high = np.quantile(values, [0.005, 0.995])
+    np.testing.assert_allclose([found.low[0], found.high[0]], [low, high], atol=0.002)
+    masked = np.zeros((5, 5, 1), np.float32)
+    assert ranges_of(masked, np.zeros((5, 5), bool)).low, "nothing counts, nothing fails"
 
 
 def test_lab__close_to_scikit_image():

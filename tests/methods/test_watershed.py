@@ -10,6 +10,7 @@ from skimage.measure import label
 from skimage.segmentation import watershed as peer
 
 from segpipe.methods import watershed_altitude as land
+from segpipe.methods.ranges import ranges_of
 from segpipe.methods.watershed import Watershed, watershed
 from segpipe.passes import ImageInfo, Window, run_in_memory
 from segpipe.tiles import Grid
@@ -71,7 +72,7 @@ def flooded(image, parameters, mask):
     method = Watershed(**parameters)
     info = ImageInfo(image.shape[:2], image.shape[2], image.dtype.name, False, mask is not None)
     valid = np.ones(image.shape[:2], bool) if mask is None else mask
-    scale = land.colour.scaling(land.colour.histogram(image, valid), image.dtype)
+    scale = ranges_of(image, valid)
     grid = Grid(info.shape, info.shape)
     window = Window(grid.tile(0), grid, {"image": image})
     altitude, kind = land.landscape(window, None if mask is None else mask, method, scale)
