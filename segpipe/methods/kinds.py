@@ -6,6 +6,7 @@ A configuration is checked before a method sees it; whoever calls a method's fun
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import cache
 from numbers import Integral, Real
 from types import UnionType
@@ -84,3 +85,25 @@ def _said(kinds: tuple[Any, ...]) -> str:
         choice = get_origin(kind) is Literal
         names += [str(one) for one in get_args(kind)] if choice else [SAID[kind]]
     return " or ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+
+
+def check_read(parameters: Any, choice: str, read_by: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse what is set and has no meaning: fields that the `choice` made does not read.
+
+    Parameters
+    ----------
+    parameters
+        A method with its parameters.
+    choice
+        The field that decides, for example ``rule``.
+    read_by
+        Field -> the values of `choice` that read it.
+    """
+    made = getattr(parameters, choice)
+    for field in dataclasses.fields(parameters):
+        values, value = read_by.get(field.name, (made,)), getattr(parameters, field.name)
+        if made not in values and value != field.default:
+            raise ValueError(
+                f"{field.name} belongs to {choice}: {' or '.join(values)}, got {value!r} with"
+                f" {choice}: {made}; leave it out, or take {choice}: {values[0]}"
+            )

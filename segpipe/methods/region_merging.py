@@ -11,7 +11,7 @@ import numpy as np
 
 from segpipe import colour
 from segpipe.methods import whole
-from segpipe.methods.kinds import check_kinds
+from segpipe.methods.kinds import check_kinds, check_read
 from segpipe.methods.ranges import is_rgb, ranges_passes
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window
 from segpipe.regions import best_fitting
@@ -23,6 +23,14 @@ from segpipe.regions.region_graph import Merged, RegionGraph, graph_pass, regrou
 from segpipe.tiles import Grid, Tile
 
 UNIT = 8  # steps per Lab unit
+READ_BY = {
+    "threshold": ("contrast",),
+    "scale": ("baatz", "ward"),
+    "rounds": ("baatz", "ward"),
+    "shape": ("baatz",),
+    "compactness": ("baatz",),
+}
+"""Parameters that not every criterion reads."""
 SCALE = {"baatz": 300.0, "ward": 1200.0}
 """Of `RegionMerging.scale`; chosen on BSDS500's training images
 (``tests/bench/bench_methods_quality.py``)."""
@@ -73,6 +81,7 @@ class RegionMerging:
             value = getattr(self, field)
             if value is not None and not 0 <= value <= high:
                 raise ValueError(f"{field} must be 0 to {high}, got {value}; {advice}")
+        check_read(self, "criterion", READ_BY)
 
     @property
     def finer(self) -> str:

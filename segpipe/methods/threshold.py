@@ -16,7 +16,7 @@ import numpy as np
 from segpipe.colour import known
 from segpipe.methods import extremes
 from segpipe.methods.extremes import Range
-from segpipe.methods.kinds import check_kinds
+from segpipe.methods.kinds import check_kinds, check_read
 from segpipe.methods.threshold_kernels import by_levels, by_local_mean, otsu_bins
 from segpipe.methods.whole import as_arrays, check_channel, gray, image_info, segment
 from segpipe.passes import ImageInfo, Output, Pass, Record, Window, run_in_memory
@@ -25,6 +25,8 @@ from segpipe.regions.finish import label_pass
 from segpipe.regions.label import label_codes
 from segpipe.tiles import Grid
 
+READ_BY = {"classes": ("otsu",), "radius": ("local",), "offset": ("local",)}
+"""Parameters that not every rule reads."""
 BINS = 65536
 LOCAL_STEPS = (1 << 24) - 1
 """Steps into which the range of floating images is divided for local means: as fine as float32."""
@@ -71,6 +73,7 @@ class Threshold:
         if not np.isfinite(self.offset):
             raise ValueError(f"offset must be a number, got {self.offset}")
         self._check_levels()
+        check_read(self, "rule", READ_BY)
         if self.background is not None and not 0 <= self.background < self.count:
             raise ValueError(
                 f"background must be a class, 0 to {self.count - 1}, got {self.background};"

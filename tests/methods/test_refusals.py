@@ -68,6 +68,8 @@ BAD: dict[str, list[tuple[dict[str, Any], str]]] = {
     ],
     "region-merging": [
         ({"threshold": -1}, "threshold must be 0 to 200, got -1"),
+        ({"criterion": "ward", "shape": 0.3}, "shape belongs to criterion: baatz, got 0.3 with"),
+        ({"scale": 90}, "scale belongs to criterion: baatz or ward, got 90 with criterion: contr"),
         ({"criterion": "size"}, "criterion must be contrast, baatz or ward, got 'size'"),
         ({"criterion": "baatz", "scale": -5}, "scale must be 0 to"),
         ({"shape": 2}, "shape must be 0 to 1, got 2"),
@@ -93,6 +95,8 @@ BAD: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"channel": 3}, "channel must be 0 to 2, got 3"),
     ],
     "threshold": [
+        ({"rule": "local", "classes": 4}, "classes belongs to rule: otsu, got 4 with rule: local"),
+        ({"offset": 3}, "offset belongs to rule: local, got 3"),
         ({"classes": 1}, "classes must be 2 to 16, got 1"),
         ({"rule": "fixed"}, "levels"),
         ({"rule": "fixed", "levels": [float("nan")]}, "1 to 254 levels, numbers .*, got \\[nan\\]"),

@@ -168,7 +168,8 @@ def test_best_fitting__equals_the_slow_one(criterion: str, scale: float, rounds:
     segments[8:11, 9:20] = 0
     segments = label(segments, background=0, connectivity=1).astype(np.uint32)
     expected = best_fitting(image, segments, criterion, scale, 0.3, 0.6, rounds)
-    parameters = {"scale": scale, "shape": 0.3, "compactness": 0.6, "rounds": rounds}
+    form = {"shape": 0.3, "compactness": 0.6} if criterion == "baatz" else {}
+    parameters = {"scale": scale, "rounds": rounds, **form}
     found = region_merging(image, segments, criterion=criterion, **parameters)  # type: ignore[arg-type]
     assert 1 < found.max() < segments.max()
     pairs = np.unique(np.stack([found, expected], axis=-1).reshape(-1, 2), axis=0)
