@@ -27,6 +27,8 @@ EDGES = (256, 512, 1024, 1536, 2048, 3072, 4096, 5120, 6144, 8192)
 """Tile edges that `auto` chooses from (px)."""
 USABLE = 0.6
 """Share of a worker's memory that a task may use: beyond it Dask begins to spill."""
+MOST_PIXELS = 1_000_000_000
+"""Of a tile and its halo: kernels count pixels, and the edges between them, in 32 bits."""
 BASE_BYTES = 300 << 20
 """Memory of a worker before it sees a pixel: Python, Numba, Zarr, Dask."""
 SOURCE_NS, READ_NS, WRITE_NS = 3.5, 1.3, 1.8
@@ -243,6 +245,13 @@ def _check_memory(plan: Plan) -> None:
             f"about {worst.peak_bytes / 1e9:.1f} GB per worker, but {allowed / 1e9:.1f} GB "
             f"({USABLE:.0%} of the limit of {plan.limits.memory / 1e9:.1f} GB) may be used; "
             f"choose smaller tiles (tiles.size), fewer workers or a larger cluster.memory"
+        )
+    windows = [plan.grid.largest_window(p.halo, p.align) for _, p in plan.sweeps()]
+    if max(windows) > MOST_PIXELS:
+        raise DoesNotFit(
+            f"tiles of {plan.grid.size[0]} x {plan.grid.size[1]} with what is read around them have"
+            f" {max(windows):,} pixels, and up to {MOST_PIXELS:,} are allowed; choose smaller tiles"
+            " (tiles.size)"
         )
 
 

@@ -14,7 +14,7 @@ import pytest
 import tifffile
 
 from segpipe.config import parse
-from segpipe.errors import InputError
+from segpipe.errors import DoesNotFit, InputError
 from segpipe.passes import ImageInfo
 from segpipe.plan import Limits, Plan, make_plan
 from segpipe.readers import SourceInfo
@@ -64,6 +64,11 @@ def test_memory__is_refused_with_numbers_and_remedies() -> None:
         plan((60_000, 60_000), Limits(2, 2 * GB), tiles={"size": "whole"})
     for word in ("60000 x 60000", "GB per worker", "1.2 GB", "tiles.size", "cluster.memory"):
         assert word in str(caught.value)
+
+
+def test_tiles__that_kernels_cannot_count_are_refused() -> None:
+    with pytest.raises(DoesNotFit, match="1,200,000,000 pixels, and up to 1,000,000,000 are"):
+        plan((40_000, 30_000), Limits(1, 1 << 42), tiles={"size": "whole"})
 
 
 def test_halo__comes_from_the_parameters() -> None:

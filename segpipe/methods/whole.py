@@ -11,6 +11,10 @@ from segpipe.passes import ImageInfo, Pass, run_in_memory
 from segpipe.regions.label import label_codes
 from segpipe.regions.pieces import CONNECTIVITY, counted
 
+TILE = 4096
+IN_ONE_PIECE = 1 << 29
+"""Arrays of more pixels are segmented in tiles: kernels count pixels, and edges, in 32 bits."""
+
 
 def segment(
     passes: Callable[[ImageInfo], tuple[Pass, ...]], image: np.ndarray, mask: np.ndarray | None
@@ -38,9 +42,7 @@ def segment(
     ValueError
         If the image or the mask is out of its range, or the method cannot segment the image.
     """
-    arrays = as_arrays(image, mask)
-    steps = passes(image_info(arrays))[:-1]
-    return run_in_memory(steps, arrays)[0]["regions"]
+    return _labels(passes, as_arrays(image, mask))
 
 
 def group(
@@ -64,9 +66,18 @@ def group(
     if segments.size and segments.min() < 0:
         raise ValueError(f"segments must be 0 or more, got {segments.min()}")
     pieces, _count = label_codes(counted(segments, image, None), CONNECTIVITY, 0)
-    arrays = {"image": image, "segments": pieces}
-    steps = passes(image_info(arrays))[:-1]
-    return run_in_memory(steps, arrays)[0]["regions"]
+    return _labels(passes, {"image": image, "segments": pieces})
+
+
+def _labels(
+    passes: Callable[[ImageInfo], tuple[Pass, ...]], arrays: dict[str, np.ndarray]
+) -> np.ndarray:
+    """Return the labels that passes give: on a single tile, or in tiles if it is too large."""
+    steps = passes(image_info(arrays))
+    height, width = arrays["image"].shape[:2]
+    if height * width > IN_ONE_PIECE:
+        return run_in_memory(steps, arrays, (TILE, TILE))[0]["labels"]
+    return run_in_memory(steps[:-1], arrays)[0]["regions"]
 
 
 def as_arrays(image: np.ndarray, mask: np.ndarray | None) -> dict[str, np.ndarray]:

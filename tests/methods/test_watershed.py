@@ -10,7 +10,9 @@ from skimage.measure import label
 from skimage.segmentation import watershed as peer
 
 from segpipe.methods import watershed_altitude as land
+from segpipe.methods import whole
 from segpipe.methods.ranges import ranges_of
+from segpipe.methods.region_merging import region_merging
 from segpipe.methods.watershed import Watershed, watershed
 from segpipe.passes import ImageInfo, Window, run_in_memory
 from segpipe.tiles import Grid
@@ -268,3 +270,16 @@ def test_watershed__raises_on(parameters, words):
     image = parameters.pop("image", np.zeros((8, 10, 3), np.uint8))
     with pytest.raises(ValueError, match=words):
         watershed(image, **parameters)
+
+
+def test_arrays_too_large_for_one_piece__are_segmented_in_tiles(monkeypatch):
+    rng = np.random.default_rng(3)
+    image = ndimage.gaussian_filter(rng.random((150, 170, 3)), (3, 3, 0)) * 255
+    segments = label(np.add.outer(np.arange(150) // 9, np.arange(170) // 9 * 20) + 1)
+    wanted = watershed(image, h=1), region_merging(image, segments, threshold=9)
+    monkeypatch.setattr(whole, "IN_ONE_PIECE", 10_000)
+    monkeypatch.setattr(whole, "TILE", 64)
+    found = watershed(image, h=1), region_merging(image, segments, threshold=9)
+    for one, other in zip(found, wanted, strict=True):
+        assert one.max() > 3
+        np.testing.assert_array_equal(one, other)
