@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from segpipe.config import Config, load, load_cluster, parse, placed
+from segpipe.cluster import limits
+from segpipe.config import Cluster, Config, load, load_cluster, parse, placed
 from segpipe.errors import InputError
 from segpipe.methods import everything
 from segpipe.stage_plans import build_method
@@ -188,6 +189,12 @@ def test_cluster__paths_start_at_its_file(tmp_path: Path) -> None:
         (tmp_path / "cluster.yaml").write_text(text)
         with pytest.raises(InputError, match="`cluster` must hold"):
             load_cluster(tmp_path / "cluster.yaml")
+
+
+def test_dashboard__is_checked_before_a_run_is_claimed() -> None:
+    for address in ("127.0.0.1:99999", "here", "host:"):
+        with pytest.raises(InputError, match="no host:port; ports are 0"):
+            limits(Cluster(dashboard=address))
 
 
 def test_placed__output_is_one_place_for_all_workers(

@@ -66,6 +66,7 @@ def limits(cluster: Cluster, say: Callable[[str], None] | None = None) -> Limits
         The cluster's address cannot be reached, or it has no workers.
     """
     if cluster.address is None:
+        _host_port(cluster.dashboard)  # a wrong one is an error now, not when the run is claimed
         workers = _local_workers(cluster)
         return Limits(workers, _memory(cluster, workers) or UNLIMITED)
     with _connected(cluster) as client:
@@ -218,14 +219,19 @@ def _patience(cluster: Cluster) -> float:
 
 def _free(address: str) -> str:
     """Return the dashboard's address, with any free port if the wanted one is in use."""
+    host, port = _host_port(address)
+    with socket.socket() as probe:
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return f"{host}:0"
+    return f"{host}:{port}"
+
+
+def _host_port(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not port.isdigit() or int(port) > 65535:
         raise InputError(
             f"cluster.dashboard {address!r} is no host:port; ports are 0 (any) to 65535"
         )
-    with socket.socket() as probe:
-        try:
-            probe.bind((host or "127.0.0.1", int(port)))
-        except OSError:
-            return f"{host or '127.0.0.1'}:0"
-    return f"{host or '127.0.0.1'}:{port}"
+    return host or "127.0.0.1", int(port)

@@ -88,10 +88,12 @@ def summary(folder: str, state: dict[str, Any]) -> dict[str, str]:
         done += f", {counts['reused']} found as they were"
     lines = {"images": done}
     if counts[ASIDE]:
-        lines["set aside"] = f"{counts[ASIDE]}, for reasons that table and report give:"
+        some = f"; the first {TOLD}" if counts[ASIDE] > TOLD else ""
+        lines["set aside"] = f"{counts[ASIDE]}, for reasons that table and report give{some}:"
         lines |= {f"  {name}": why for name, why in aside(folder, TOLD)}
     if remarked := counts["remarked"]:
-        lines["remarks"] = f"of {remarked}; column `remark` of the table, a filter of the report:"
+        some = f"; the first {TOLD}" if remarked > TOLD else ""
+        lines["remarks"] = f"{remarked}, which table (`remark`) and report give{some}:"
         lines |= {f"  {name}": remark for name, remark in remarks(folder, TOLD)}
     lines |= {
         "labels": f"{folder}/{IMAGES}/NAME/image.ome.zarr",

@@ -44,15 +44,18 @@ class Watershed:
     """Where regions begin: `minima` of dynamics `h`; a `grid` (the lowest pixel of every cell of
     `step` x `step`); points, [[row, column], …] or [[row, column, label], …], or a file of them
     (CSV, GeoJSON); or `segments`: of the stage, or file of labels, that this one reads. What no
-    point or segment reaches stays 0."""
+    point or segment reaches stays 0. Points without a label get numbers that no label has. Flat
+    ground farther than 255 pixels from all points is shared out in raster order: `compactness`
+    shares it out by way."""
     h: float = 2.0
-    """Minima less deep than this are flooded: Lab units per pixel for the gradient, values of the
-    image for `image` (Lab units if RGB). 0: all minima stay."""
+    """Minima less deep than this are flooded. Of the gradient: Lab units per pixel, of images that
+    are not RGB percent of their range of values; of `image`: its values, Lab units if RGB. 0: all
+    minima stay."""
     step: int = 32
     """Cells of the `grid` in pixels, 2 to 256."""
     compactness: float = 0.0
-    """Not with minima: what one pixel of way costs besides its altitude, in the unit of `h`; the
-    larger, the rounder. 0: regions follow the altitude alone."""
+    """Not with minima: what one pixel of way, by rows and columns, costs besides its altitude, in
+    the unit of `h`; the larger, the rounder. 0: regions follow the altitude alone."""
 
     name: ClassVar[str] = "watershed"
     exactness: ClassVar[Literal["exact", "certified", "measured"]] = "exact"

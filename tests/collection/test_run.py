@@ -129,7 +129,7 @@ def test_run__remarks_on_images_are_counted_and_named(configure: Configure) -> N
     assert all(text.startswith("one segment covers ") for text in remarked.values())
     assert set(remarked) == {n for n in GOOD if rows(config)[n]["largest_share"] >= 0.9}
     lines = collection.summary(config.output, done.state)
-    assert lines["remarks"].startswith(f"of {len(remarked)};")
+    assert lines["remarks"].startswith(f"{len(remarked)}, which table")
     assert all(lines[f"  {name}"] == text for name, text in remarked.items())
     assert run(config, resume=True).state["counts"]["remarked"] == len(remarked)
 

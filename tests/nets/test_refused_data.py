@@ -36,6 +36,9 @@ def test_pairs__a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     data = data_of(tmp_path).model_copy(update={"labels": str(tmp_path / "labels/1.png")})
     with pytest.raises(InputError, match=r"1.png is a file; give a folder, as data.images is one"):
         pairs.find(data)
+    data = data_of(tmp_path).model_copy(update={"images": str(tmp_path / "images/1.png")})
+    with pytest.raises(InputError, match=r"1.png is a file; give a folder, as data.labels is one"):
+        pairs.find(data)
 
 
 def test_pairs__no_image_at_all_goes_before_the_table(tmp_path: Path) -> None:
@@ -71,6 +74,30 @@ def test_load__names_the_image_and_minds_what_counts(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "images/0.tif", np.dstack([pixels] * 3), photometric="rgb")
     with pytest.raises(InputError, match=r"images/0.tif: the model discs needs 1 channel"):
         load(pairs.find(chosen.data), chosen, card_of(chosen))
+
+
+def test_refused__leaves_nothing_and_a_mended_call_goes_on(tmp_path: Path) -> None:
+    write_discs(tmp_path, 12, 64)
+    good = (tmp_path / "images/5.png").read_bytes()
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "images/5.png")
+    given = values(tmp_path, tmp_path / "run", steps=1)
+    with pytest.raises(InputError, match=r"5.png: the model discs needs 1 channel"):
+        train(made(given))
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "images/5.png").write_bytes(good)
+    train(made(given))
+    for name in ("checkpoint.pt", "best.safetensors"):
+        (tmp_path / "run" / name).unlink()
+    other = given | {"schedule": given["schedule"] | {"steps": 2}}
+    train(made(other))  # a recipe alone, without a checkpoint, holds no training
+
+
+def test_no_validation_images__is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_discs(tmp_path, 4, 64)
+    given = values(tmp_path, tmp_path / "run", steps=1)
+    given["data"] |= {"validation": 0, "test": 0}
+    train(made(given))
+    assert "no validation images, so the last step is the model" in caplog.text
 
 
 def test_initial__models_of_others(tmp_path: Path) -> None:

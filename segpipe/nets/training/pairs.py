@@ -122,6 +122,8 @@ def _files(data: Data) -> Iterator[Pair]:
     for key, path in (("images", images), ("labels", labels)):
         if "://" not in str(getattr(data, key)) and not path.exists():
             raise InputError(f"data.{key}: there is no {path}")
+    if not images.is_dir() and labels.is_dir() and not _is_zarr(labels):
+        raise InputError(f"data.images: {images} is a file; give a folder, as data.labels is one")
     if not images.is_dir() or _is_zarr(images):
         yield from _blocks(data)
         return

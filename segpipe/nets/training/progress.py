@@ -37,8 +37,11 @@ WORKED_OUT = {
 """What is kept of a recipe besides its keys, and how it is called."""
 
 
-def claim(folder: Path, recipe: Recipe, found: list[pairs.Pair]) -> None:
-    """Take a new folder, or one of this very training."""
+def check(folder: Path, recipe: Recipe, found: list[pairs.Pair]) -> dict[str, Any]:
+    """Refuse a folder that holds something else; return what is kept of the recipe.
+
+    A training that has left no checkpoint has not begun: another may take its folder.
+    """
     path, mine = folder / RECIPE, recipe.model_dump(mode="json", exclude=FREE)
     if recipe.initial is not None:
         mine["initial"] = digest(recipe.initial)
@@ -46,16 +49,20 @@ def claim(folder: Path, recipe: Recipe, found: list[pairs.Pair]) -> None:
     mine["weights"] = {pair.name: pair.weight for pair in found if pair.weight != 1}
     if path.exists():
         theirs = json.loads(path.read_text("utf-8"))
-        if theirs != mine:
+        if theirs != mine and (folder / CHECKPOINT).exists():
             raise InputError(
                 f"{folder} holds a training that differs in {'; '.join(_differing(theirs, mine))};"
                 " give a new output, or the same values to go on with it"
             )
-        return
-    if folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no training; give a new output")
+    return mine
+
+
+def claim(folder: Path, kept: dict[str, Any]) -> None:
+    """Begin a training in a folder, or go on with it; see `check`."""
     folder.mkdir(parents=True, exist_ok=True)
-    write(path, json.dumps(mine, indent=1))
+    write(folder / RECIPE, json.dumps(kept, indent=1))
 
 
 def _differing(theirs: dict[str, Any], mine: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from segpipe.nets.training.batches import Sample
 from segpipe.nets.training.finish import finished
 from segpipe.nets.training.processes import place
 from segpipe.nets.training.recipe import Recipe
+
+LOG = logging.getLogger(__name__)
 
 
 def train(
@@ -53,12 +56,14 @@ def train(
     folder = Path(recipe.output)
     _check_initial(recipe, card)
     with place(recipe.schedule) as where:
-        if where.first:
-            progress.claim(folder, recipe, found)
+        kept = progress.check(folder, recipe, found) if where.first else {}
         samples = {
             part: batches.load([pair for pair in found if pair.part == part], recipe, card)
             for part in (pairs.PARTS if where.first else pairs.PARTS[:1])
         }
+        if where.first:
+            progress.claim(folder, kept)
+            _warn(samples)
         state = loop.start(recipe, card, where)
         progress.resume(folder, state)
         if where.first:
@@ -76,6 +81,15 @@ def train(
         network, _card = weights.load_network(folder / progress.BEST)
         parts = dict(Counter(pair.part for pair in found))
         return finished(folder, network, card, _provenance(recipe, state, parts), state, samples)
+
+
+def _warn(samples: Mapping[str, Sequence[Sample]]) -> None:
+    """Say what nothing is chosen by."""
+    if not samples["validation"]:
+        LOG.warning(
+            "segpipe: no validation images, so the last step is the model, with thresholds that"
+            " nobody chose; give data.table with parts, or raise data.validation"
+        )
 
 
 def said(row: Mapping[str, Any]) -> str:
