@@ -13,6 +13,7 @@ from segpipe.passes import Record
 from segpipe.regions.finish import relabel
 from segpipe.regions.merge_left import take_left
 from segpipe.regions.merge_rounds import Graph, Merged, free
+from segpipe.regions.rank import first_pixels
 from segpipe.tiles import Tile
 
 u64 = np.uint64  # unsigned indices need no test for negative ones
@@ -90,7 +91,7 @@ def graph(
     """
     numbers, border_ids, border_sums = border
     n = int(parts.max(initial=0))
-    y, x = np.divmod(_first_pixels(parts, n), parts.shape[1])
+    y, x = np.divmod(first_pixels(parts, n), parts.shape[1])
     ids = (y + tile.core.start[0]) * shape[1] + x + tile.core.start[1]
     totals = sums(parts, values, n)
     ids[numbers - 1], totals[numbers - 1] = border_ids, border_sums
@@ -101,19 +102,6 @@ def graph(
     at_seam[node[numbers]] = True
     edges = _edges(parts, node, totals[:, 0] < min_size)
     return free(ids, totals, edges, at_seam), node
-
-
-@njit(nogil=True, cache=True)
-def _first_pixels(parts, n):
-    first = np.zeros(n, np.int64)
-    seen = 0
-    h, w = parts.shape
-    for y in range(h):
-        for x in range(w):
-            if parts[u64(y), u64(x)] > seen:
-                first[u64(seen)] = y * w + x
-                seen += 1
-    return first
 
 
 @njit(nogil=True, cache=True)

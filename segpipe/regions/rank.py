@@ -64,7 +64,7 @@ def summary(
         in `travel`) ``border`` int32 (number here), ``first`` int64 (first pixel here,
         y * width + x), ``id``; what `rim.outline` says.
     """
-    first = _first_pixels(regions, (n or 0) if ids is None else len(ids))
+    first = first_pixels(regions, (n or 0) if ids is None else len(ids))
     width = regions.shape[1]
     rows = np.bincount(first // width, minlength=regions.shape[0]).astype(np.int32)
     border = seam_regions(regions, tile, shape)
@@ -89,15 +89,16 @@ def seam_regions(regions: np.ndarray, tile: Tile, shape: Sequence[int]) -> np.nd
 
 
 @njit(nogil=True, cache=True)
-def _first_pixels(regions: np.ndarray, n: int) -> np.ndarray:
-    """First pixel (linear in the core) of regions that are numbered by first pixel."""
+def first_pixels(regions: np.ndarray, n: int) -> np.ndarray:
+    """Return the first pixel (linear in the core) of regions that are numbered by first pixel."""
     first = np.zeros(n, np.int64)
     seen = 0
     height, width = regions.shape
     for y in range(height):
         for x in range(width):
-            if regions[y, x] > seen:
-                first[seen] = y * width + x
+            # unsigned indices need no test for negative ones
+            if regions[np.uint64(y), np.uint64(x)] > seen:
+                first[np.uint64(seen)] = y * width + x
                 seen += 1
     return first
 
