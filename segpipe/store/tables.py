@@ -91,7 +91,7 @@ def assemble(
                 pieces = {p: read_part(inner, part_name("open", p, number)) for p in recipe.pieces}
                 parts.append(dict(recipe.close(pieces)))
                 write(_sorted(parts))
-        found = _checksum(path)
+        found = str(inner.checksum(path.name))
         try:
             if folder.local is not None:
                 os.replace(path, folder.local / target)
@@ -167,11 +167,3 @@ def _writer(target: Path | io.BytesIO) -> Iterator[Callable[[dict[str, pa.Array]
     yield write
     for writer in writers:
         writer.close()
-
-
-def _checksum(path: Path) -> str:
-    found = xxhash.xxh3_64()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
