@@ -87,14 +87,14 @@ def summary(folder: str, state: dict[str, Any]) -> dict[str, str]:
     if counts["reused"] and state["resumed"]:
         done += f", {counts['reused']} found as they were"
     lines = {"images": done}
-    if counts[ASIDE]:
-        some = f"; the first {TOLD}" if counts[ASIDE] > TOLD else ""
-        lines["set aside"] = f"{counts[ASIDE]}, for reasons that table and report give{some}:"
-        lines |= {f"  {name}": why for name, why in aside(folder, TOLD)}
-    if remarked := counts["remarked"]:
-        some = f"; the first {TOLD}" if remarked > TOLD else ""
-        lines["remarks"] = f"{remarked}, which table (`remark`) and report give{some}:"
-        lines |= {f"  {name}": remark for name, remark in remarks(folder, TOLD)}
+    for title, count, given, rows in (
+        ("set aside", counts[ASIDE], "for reasons that table and report give", aside),
+        ("remarks", counts["remarked"], "which table (`remark`) and report give", remarks),
+    ):
+        if count:
+            some = f"; the first {TOLD}" if count > TOLD else ""
+            lines[title] = f"{count}, {given}{some}:"
+            lines |= {f"  {name}": text for name, text in rows(folder, TOLD)}
     lines |= {
         "labels": f"{folder}/{IMAGES}/NAME/image.ome.zarr",
         "table": f"{folder}/{TABLE}",

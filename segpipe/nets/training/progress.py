@@ -72,10 +72,10 @@ def _differing(theirs: dict[str, Any], mine: dict[str, Any]) -> list[str]:
         there, here = theirs.get(key), mine.get(key)
         if there == here:
             continue
-        if isinstance(there, dict) and isinstance(here, dict) and key not in WORKED_OUT:
-            found += [f"{key}.{line}" for line in _differing(there, here)]
-        elif key in WORKED_OUT:
+        if key in WORKED_OUT:
             found.append(WORKED_OUT[key])
+        elif isinstance(there, dict) and isinstance(here, dict):
+            found += [f"{key}.{line}" for line in _differing(there, here)]
         else:
             found.append(f"{key} {json.dumps(there)} (here {json.dumps(here)})")
     return found
